@@ -1,0 +1,40 @@
+# Two commands on a fresh machine: `make reproduce` and `make test`. Both make .venv if missing.
+
+PYTHON ?= python3
+CORES ?= all
+MEMORY_MB ?= $(shell $(PYTHON) -c 'import os; print(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6)')
+OPTIONS = --cores $(CORES) --resources mem_mb=$(MEMORY_MB)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help reproduce smoke test lint
+
+help:
+	@echo "make reproduce   all tables and figures of the default configuration"
+	@echo "make smoke       the same workflow on tiny models, in a few minutes"
+	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
+	@echo "CORES=4 make …   use four cores instead of all"
+
+# torch first and by its exact version: other packages then take the build that is there.
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: $(BIN)/.installed
+	snakemake reproduce $(OPTIONS)
+
+smoke: $(BIN)/.installed
+	snakemake smoke $(OPTIONS)
+
+lint: $(BIN)/.installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+test: lint
+	pytest

@@ -1,0 +1,1 @@
+"""The methods that SMEdit is compared with: one short file each."""

@@ -1,0 +1,189 @@
+"""Prompts and answers → token batches with one loss weight per answer token.
+
+Source: arXiv 2508.04012, section 4.1 (losses), and the authors' released code for the order of
+rows and the averaging of minibatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from smedit.errors import UserError
+from smedit.facts import EditRequest, Prompt
+
+MAX_TOKENS = 4096
+"""Padded tokens that go through the language model in one forward pass."""
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """A prompt followed by its answer without the answer's last token, teacher-forced.
+
+    Attributes
+    ----------
+    input_ids
+        Prompt tokens, then all answer tokens but the last.
+    answer_ids
+        All answer tokens. Answer token ``j`` is predicted at position
+        ``len(input_ids) - len(answer_ids) + j``.
+    """
+
+    input_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def forward_key(self) -> tuple[tuple[int, ...], int]:
+        """What a forward pass depends on: the input ids and the number of answer tokens."""
+        return self.input_ids, len(self.answer_ids)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, answer: str) -> TokenizedPrompt:
+    """Tokenize a prompt with special tokens, and ``" " + answer`` without them.
+
+    Raises
+    ------
+    UserError
+        If the prompt or the answer has no tokens.
+    """
+    prompt_ids = tokenizer(text).input_ids
+    answer_ids = tokenizer(" " + answer, add_special_tokens=False).input_ids
+    for part, ids in (("prompt", prompt_ids), ("answer", answer_ids)):
+        if not ids:
+            raise UserError(f"the {part} of {text!r} → {answer!r} has no tokens; remove the row")
+    return TokenizedPrompt((*prompt_ids, *answer_ids[:-1]), tuple(answer_ids))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive sequences of a batch, padded on the right, for one forward pass.
+
+    Padding on the right needs no attention mask: a causal model never looks ahead.
+
+    Attributes
+    ----------
+    sequences
+        The B sequences, in batch order.
+    input_ids
+        (B, T) token ids; padding is 0.
+    rows, positions
+        (n,) where the answer tokens of this chunk are predicted.
+    labels
+        (n,) the answer tokens.
+    weights
+        (n,) float32 loss weights.
+    """
+
+    sequences: tuple[TokenizedPrompt, ...]
+    input_ids: torch.Tensor
+    rows: torch.Tensor
+    positions: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Sequences in minibatch order, and a loss weight for each answer token.
+
+    A loss is the mean over the answer tokens of a minibatch, summed over minibatches. So a token
+    weighs 1 / (answer tokens of its minibatch), whatever the physical batch it travels in.
+
+    Attributes
+    ----------
+    sequences
+        The sequences, longest first.
+    order
+        ``order[i]`` is the index of ``sequences[i]`` in the list that was batched.
+    weights
+        (N,) float32, one per answer token, in the order of ``sequences``.
+    """
+
+    sequences: tuple[TokenizedPrompt, ...]
+    order: tuple[int, ...]
+    weights: torch.Tensor
+
+    def chunks(self, device: torch.device, max_tokens: int = MAX_TOKENS) -> Iterator[Chunk]:
+        """Cut into physical batches of at most ``max_tokens`` padded tokens (and at least one row).
+
+        Concatenating the chunks' answer tokens gives the batch's, in order.
+        """
+        start, done = 0, 0
+        while start < len(self.sequences):
+            width = len(self.sequences[start].input_ids)
+            end = start + max(1, max_tokens // width)
+            part = self.sequences[start:end]
+            n_answers = sum(len(s.answer_ids) for s in part)
+            yield _pad(part, self.weights[done : done + n_answers], device)
+            start, done = end, done + n_answers
+
+
+def _pad(
+    sequences: tuple[TokenizedPrompt, ...], weights: torch.Tensor, device: torch.device
+) -> Chunk:
+    width = max(len(s.input_ids) for s in sequences)
+    input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    rows, positions, labels = [], [], []
+    for row, sequence in enumerate(sequences):
+        length, n_answers = len(sequence.input_ids), len(sequence.answer_ids)
+        input_ids[row, :length] = torch.tensor(sequence.input_ids)
+        rows += [row] * n_answers
+        positions += range(length - n_answers, length)
+        labels += sequence.answer_ids
+    return Chunk(
+        sequences,
+        input_ids.to(device),
+        torch.tensor(rows, device=device),
+        torch.tensor(positions, device=device),
+        torch.tensor(labels, device=device),
+        weights.to(device),
+    )
+
+
+def token_batch(sequences: Sequence[TokenizedPrompt], minibatch: int) -> TokenBatch:
+    """Sort sequences (longest first, ties in their order), cut into minibatches and weigh tokens.
+
+    Parameters
+    ----------
+    sequences
+        At least one.
+    minibatch
+        Rows that share one loss average; 4 in the paper.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i].input_ids))
+    ordered = tuple(sequences[i] for i in order)
+    weights: list[float] = []
+    for start in range(0, len(ordered), minibatch):
+        n_answers = sum(len(s.answer_ids) for s in ordered[start : start + minibatch])
+        weights += [1 / n_answers] * n_answers
+    return TokenBatch(ordered, tuple(order), torch.tensor(weights))
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """Token batches of the edit requests that are edited together.
+
+    Training uses the first paraphrase and the first locality prompt of each request.
+    """
+
+    edit: TokenBatch
+    paraphrase: TokenBatch
+    locality: TokenBatch
+
+
+def edit_batch(
+    requests: Sequence[EditRequest], tokenizer: PreTrainedTokenizerBase, minibatch: int
+) -> EditBatch:
+    """Tokenize and batch the edit, paraphrase and locality prompts, each sorted by itself."""
+
+    def batch(prompts: list[Prompt]) -> TokenBatch:
+        return token_batch([tokenize(tokenizer, p.text, p.answer) for p in prompts], minibatch)
+
+    return EditBatch(
+        edit=batch([r.edit for r in requests]),
+        paraphrase=batch([r.paraphrases[0] for r in requests]),
+        locality=batch([r.locality[0] for r in requests]),
+    )

@@ -1,0 +1,116 @@
+"""The commands that the workflow's rules and a person call: ``smedit --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smedit.errors import DivergedError, UserError
+from smedit.files import replacing
+
+log = logging.getLogger("smedit")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it ended well, 2 after one clear line on bad input or a failed run."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level="WARNING")
+    log.setLevel("INFO")
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (UserError, OSError, MemoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="smedit", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--out", type=Path, required=True, help="what to write")
+        return sub
+
+    prepare = command("prepare-model", _prepare_model, "fetch and convert a language model")
+    prepare.add_argument("--name", required=True, help="the model's name")
+    prepare.add_argument("--spec", type=_json, required=True, help="its source, as JSON")
+
+    freeze = command("freeze", _freeze, "run the frozen part of a model over a dataset, once")
+    freeze.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+
+    cell = command("run-cell", _run_cell, "train and evaluate one cell of the grid")
+    cell.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+    cell.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
+    cell.add_argument("--chosen", type=Path, help="what `choose` wrote")
+
+    choose = command("choose", _choose, "choose hyperparameters from a model's search")
+    choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
+    return parser
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+
+
+def _prepare_model(options: argparse.Namespace) -> None:
+    from smedit.model_sources import prepare_model
+
+    prepare_model(options.name, options.spec, options.out)
+
+
+def _freeze(options: argparse.Namespace) -> None:
+    from smedit.experiment import freeze
+
+    freeze(options.job, options.out)
+
+
+def _run_cell(options: argparse.Namespace) -> None:
+    from smedit.experiment import diverged_result, run_cell, write_result
+
+    job = options.job
+    if options.chosen is not None:
+        chosen = _read_json(options.chosen)
+        job["hyperparameters"].update(chosen.get(job["settings"]["method"], {}))
+    try:
+        result = run_cell(job, options.states)
+    except DivergedError as error:
+        if job["split"] != "tune":
+            raise
+        log.info("this point of the search counts as the worst: %s", error)
+        result = diverged_result(job, error)
+    write_result(result, options.out)
+
+
+def _choose(options: argparse.Namespace) -> None:
+    from smedit.tuning import chosen_values, tuning_table
+
+    chosen = chosen_values(tuning_table([_read_json(path) for path in options.results]))
+    with replacing(options.out) as part:
+        part.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+    for method, values in chosen.items():
+        log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it and run again") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A configuration, checked before any job starts.
+
+Each problem is one line that names the key, the value and what would be right. Imports nothing
+heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from smedit.errors import UserError
+from smedit.grid import methods, rows_needed
+from smedit.method import load_method
+from smedit.readers import count_rows
+
+
+def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
+    """Check a configuration against its schema, then against the methods and data there are.
+
+    Parameters
+    ----------
+    config
+        The merged configuration.
+    schema_file
+        ``workflow/schemas/config.schema.yaml``.
+
+    Raises
+    ------
+    UserError
+        At the first problem.
+    """
+    for key, value in _leaves(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config: {key}: {value} is not a finite number")
+    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    for error in sorted(validator.iter_errors(config), key=lambda e: (len(e.path), str(e.path))):
+        raise UserError(f"config: {_explain(error)}")
+    for name in [*methods(config), *config["tuning"]["grid"]]:
+        load_method(name)
+    _check_data(config)
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested configuration with its dotted key."""
+    if isinstance(node, Mapping | list):
+        items = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for key, value in items:
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def _check_data(config: Mapping[str, Any]) -> None:
+    needed = rows_needed(config)
+    if config["eval_edits"] < needed["eval"]:
+        raise UserError(
+            f"config: eval_edits {config['eval_edits']} is less than the largest n_edits "
+            f"{needed['eval']}; raise it"
+        )
+    sizes = {n for x in config["experiments"].values() for n in x["n_edits"]}
+    checks = [("eval_edits", config["eval_edits"], n) for n in sorted(sizes)]
+    tuning = config["tuning"]
+    checks.append(("tuning.eval_edits", tuning["eval_edits"], tuning["n_edits"]))
+    for key, count, n_edits in checks:
+        if count % n_edits:
+            raise UserError(
+                f"config: {key}: {count} is not a multiple of n_edits {n_edits}; requests are "
+                "scored in batches of n_edits"
+            )
+    for name, spec in config["datasets"].items():
+        rows = count_rows(name, spec)
+        if rows is None:
+            continue  # not known before the download; the job that reads it checks again
+        for split, count in needed.items():
+            if count > rows[split]:
+                raise UserError(
+                    f"config: dataset {name} has {rows[split]} {split} rows, {count} are needed; "
+                    "use a smaller n_edits, train_batches or eval_edits"
+                )
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path) or "top level"
+    if error.validator == "additionalProperties" and error.schema.get("properties"):
+        known = list(error.schema["properties"])
+        unknown = next(key for key in error.instance if key not in known)
+        return f"{where}: unknown key {unknown!r}{nearest(unknown, known)}"
+    if error.validator == "enum":
+        known = [str(value) for value in error.validator_value]
+        return f"{where}: unknown value {error.instance!r}{nearest(str(error.instance), known)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{where}: the key {missing!r} is missing"
+    return f"{where}: {error.message.splitlines()[0]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+def expand_modules(patterns: Iterable[str]) -> list[str]:
+    """Expand ``layers.{24..29}.mlp`` (or ``{10..26..2}``, with a step) to one name per index."""
+    names: list[str] = []
+    for pattern in patterns:
+        match = re.search(r"\{(\d+)\.\.(\d+)(?:\.\.(\d+))?\}", pattern)
+        if match is None:
+            names.append(pattern)
+            continue
+        first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
+        names += [
+            pattern[: match.start()] + str(i) + pattern[match.end() :]
+            for i in range(first, last + 1, step)
+        ]
+    return names
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A configuration as canonical JSON, the same for the same settings."""
+    return json.dumps(config, sort_keys=True, separators=(",", ":"))

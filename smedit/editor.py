@@ -1,0 +1,126 @@
+"""Edit batch → shifts, over S backpropagation steps (MBPS; arXiv 2508.04012, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from smedit.batches import TokenBatch
+from smedit.errors import DivergedError, UserError
+from smedit.files import replacing
+from smedit.hypernetwork import Hypernetwork
+from smedit.language_model import LanguageModel
+from smedit.method import Method
+from smedit.shift_rules import SHIFT_RULES
+from smedit.tracing import Trace, trace
+
+
+class Editor(nn.Module):
+    """A hypernetwork and the rule that turns its output into shifts. Always float32.
+
+    Parameters
+    ----------
+    method
+        The choices that make the method.
+    shapes
+        Edit module name → (d_in, d_out).
+    lr
+        Initial step size η; 1e-6 in the paper.
+    seed
+        Seeds the hypernetwork's initial values.
+    """
+
+    def __init__(
+        self, method: Method, shapes: Mapping[str, tuple[int, int]], lr: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.shift_rule = SHIFT_RULES[method.shift_rule]
+        self.hypernetwork = Hypernetwork(shapes, method.rank, method.n_blocks, lr, seed)
+
+    def predict(self, traced: Trace) -> dict[str, torch.Tensor]:
+        """Update the normalizers with a trace, then predict every module's shift, with its graph.
+
+        Returns
+        -------
+        dict
+            Edit module name → Δ (d_in, d_out).
+
+        Raises
+        ------
+        DivergedError
+            If the least-squares system is not positive definite in float32 or a shift is not
+            finite.
+        """
+        shifts: dict[str, torch.Tensor] = {}
+        for network in self.hypernetwork.networks.values():
+            keys = torch.stack([traced.keys[name] for name in network.names])
+            gradients = torch.stack([traced.gradients[name] for name in network.names])
+            rows = torch.cat([keys, gradients], dim=-1)
+            network.normalizer.update(rows.flatten(0, 1))
+            pseudo_keys, pseudo_gradients = network(keys, gradients)
+            for m, name in enumerate(network.names):
+                try:
+                    shifts[name] = self.shift_rule(
+                        keys[m],
+                        pseudo_keys[m],
+                        pseudo_gradients[m],
+                        network.step_size[m],
+                        network.log_lambda[m],
+                    )
+                except torch.linalg.LinAlgError as error:
+                    raise DivergedError(
+                        f"the least-squares system of {name} cannot be solved; try a smaller lr"
+                    ) from error
+                if not shifts[name].isfinite().all():
+                    raise DivergedError(f"non-finite shift of {name}; try a smaller lr")
+        return shifts
+
+    @torch.no_grad()
+    def edit(
+        self, model: LanguageModel, batch: TokenBatch, bp_steps: int
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """Edit a batch; yield the accumulated shifts after each backpropagation step.
+
+        Each step traces on the weights as they then stand. The normalizers go on learning.
+        """
+        total: dict[str, torch.Tensor] = {}
+        for step in range(1, bp_steps + 1):
+            try:
+                with torch.enable_grad():
+                    traced = trace(model, batch, total)
+                total = add_shifts(total, self.predict(traced))
+            except DivergedError as error:
+                raise DivergedError(f"{self.method.name}, editing, step {step}: {error}") from error
+            yield total
+
+    def save(self, path: Path) -> None:
+        """Write all parameters and statistics as safetensors, under a temporary name first."""
+        with replacing(path) as part:
+            save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, part)
+
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote for an editor of the same method and shapes.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be read or belongs to another editor.
+        """
+        try:
+            self.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: not an editor of this method and model ({reason})") from error
+
+
+def add_shifts(
+    first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Sum two shifts module by module; a missing module counts as zero."""
+    return {name: first[name] + shift if name in first else shift for name, shift in second.items()}

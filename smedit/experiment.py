@@ -1,0 +1,264 @@
+"""One cell of the grid → a result: scores, seconds per phase, peak memory, and its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smedit.batches import EditBatch, edit_batch
+from smedit.clock import Clock
+from smedit.editor import Editor
+from smedit.errors import DivergedError, UserError
+from smedit.facts import EditRequest, Splits
+from smedit.files import replacing
+from smedit.frozen_states import FrozenStates
+from smedit.language_model import LanguageModel
+from smedit.meta_training import TrainingSettings, meta_train
+from smedit.method import load_method
+from smedit.model_sources import load_model
+from smedit.readers import load_requests
+from smedit.scores import RowScore, Scorer
+
+log = logging.getLogger("smedit")
+
+
+def open_model(job: Mapping[str, Any], states: Path | None) -> LanguageModel:
+    """Load a job's language model, with frozen states from a file if one is given.
+
+    Parameters
+    ----------
+    job
+        ``model`` (name), ``model_folder``, ``edit_modules``, ``dtype``, ``device``, ``threads``.
+    states
+        A file that `freeze` wrote.
+    """
+    torch.set_num_threads(job["threads"])
+    dtype = getattr(torch, job["dtype"])
+    model, tokenizer = load_model(Path(job["model_folder"]), dtype, _device(job["device"]))
+    language_model = LanguageModel(model, tokenizer, job["edit_modules"], name=job["model"])
+    if states is not None:
+        language_model.states = FrozenStates.open(states, language_model.owner)
+    return language_model
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda, but this machine has no CUDA GPU; use auto or cpu")
+    return torch.device(name)
+
+
+def freeze(job: Mapping[str, Any], out: Path) -> None:
+    """Run the frozen part of a model once over every row that a dataset's jobs use.
+
+    Parameters
+    ----------
+    job
+        As in `open_model`, and ``dataset`` (name), ``dataset_spec``, ``seed``, ``minibatch``, and
+        ``rows``: how many of the ``train``, ``tune`` and ``eval`` split.
+    out
+        The safetensors file to write.
+    """
+    model = open_model(job, None)
+    splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    rows = {split: _rows(job, splits, split, count) for split, count in job["rows"].items()}
+    batch = edit_batch(rows.pop("train"), model.tokenizer, job["minibatch"])
+    sequences = [
+        s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
+    ]
+    for requests in rows.values():
+        sequences += Scorer(requests, model.tokenizer).sequences
+    start = time.perf_counter()
+    group = 256
+    for done in range(group, len(sequences) + group, group):
+        model.freeze(sequences[done - group : done])
+        share = min(done / len(sequences), 1)
+        spent = time.perf_counter() - start
+        log.info("%.0f %% of the rows, about %.0f s left", 100 * share, spent / share - spent)
+    model.states.save(out)
+    log.info("%d distinct sequences, %.1f MB", len(model.states), out.stat().st_size / 1e6)
+
+
+def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
+    """Train and evaluate one cell.
+
+    Parameters
+    ----------
+    job
+        As in `open_model`, and ``dataset_spec``, ``split`` (``tune`` or ``eval``), ``eval_edits``
+        (requests that are scored, in batches of ``n_edits``), ``settings`` (the columns of
+        `smedit.grid.CELL_COLUMNS`) and ``hyperparameters``.
+    states
+        Frozen states of the model for the dataset.
+
+    Returns
+    -------
+    dict
+        JSON-ready: ``settings``, ``training`` (per step), ``scores`` (per stage, metric and
+        score: the values of each request's rows), ``seconds`` and ``memory_mb``.
+    """
+    settings, hyper = job["settings"], job["hyperparameters"]
+    n_edits, bp_steps = settings["n_edits"], settings["bp_steps"]
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    model = open_model(job, states)
+    seconds["load"] = time.perf_counter() - start
+    memory = {"load": _peak_memory(model.device)}
+    frozen_before = len(model.states)
+
+    clock = Clock(model.device)
+    splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    train = _rows(job, splits, "train", n_edits * settings["train_batches"])
+    batches = [_edit_batch(part, model, hyper) for part in _cut(train, n_edits)]
+    editor = _editor(settings, hyper, model)
+    with clock.phase("train"):
+        steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
+    memory["train"] = _peak_memory(model.device)
+
+    rows: list[tuple[int, RowScore]] = []
+    requests = _rows(job, splits, job["split"], job["eval_edits"])
+    trained = {name: value.clone() for name, value in editor.state_dict().items()}
+    parts = _cut(requests, n_edits)
+    for number, part in enumerate(parts):
+        editor.load_state_dict(trained)  # every batch is edited on its own, from W₀
+        try:
+            scored = _edit_and_score(editor, model, part, bp_steps, hyper, clock)
+        except DivergedError as error:
+            raise DivergedError(
+                f"{settings['method']}, eval batch {number + 1}: {error}"
+            ) from error
+        rows += [
+            (stage, dataclasses.replace(row, request=row.request + number * n_edits))
+            for stage, row in scored
+        ]
+        log.info("edited and scored batch %d/%d", number + 1, len(parts))
+    memory["evaluate"] = _peak_memory(model.device)
+    computed = len(model.states) - frozen_before
+    if computed:
+        log.info("%d sequences were not among the frozen states and were computed", computed)
+    seconds.update(clock.seconds)
+    for name in ("edit", "score"):
+        seconds[name] /= len(parts)  # per batch of n_edits
+    return {
+        "settings": {
+            **settings,
+            **hyper,
+            "split": job["split"],
+            "eval_edits": len(parts) * n_edits,
+        },
+        "environment": {
+            "device": _device_name(model.device),
+            "dtype": job["dtype"],
+            "threads": job["threads"],
+        },
+        "training": [dataclasses.asdict(step) for step in steps],
+        "scores": _aggregate(rows),
+        "seconds": seconds,
+        "memory_mb": memory,
+    }
+
+
+def diverged_result(job: Mapping[str, Any], error: DivergedError) -> dict[str, Any]:
+    """The result of a point of the search that diverged: its settings and why, no scores."""
+    settings = {**job["settings"], **job["hyperparameters"], "eval_edits": job["eval_edits"]}
+    return {"settings": {**settings, "split": job["split"]}, "scores": [], "diverged": str(error)}
+
+
+def write_result(result: Mapping[str, Any], out: Path) -> None:
+    """Write a result as JSON, under a temporary name first."""
+    with replacing(out) as part:
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _rows(job: Mapping[str, Any], splits: Splits, split: str, count: int) -> Sequence[EditRequest]:
+    rows = getattr(splits, split)
+    if len(rows) < count:
+        raise UserError(
+            f"dataset {job['dataset']}: {count} rows of the {split} split are needed, "
+            f"there are {len(rows)}; use a smaller n_edits, train_batches or eval_edits"
+        )
+    return rows[:count]
+
+
+def _cut(requests: Sequence[EditRequest], n_edits: int) -> list[Sequence[EditRequest]]:
+    return [requests[i : i + n_edits] for i in range(0, len(requests) - n_edits + 1, n_edits)]
+
+
+def _edit_batch(
+    requests: Sequence[EditRequest], model: LanguageModel, hyper: Mapping[str, Any]
+) -> EditBatch:
+    return edit_batch(requests, model.tokenizer, hyper["minibatch"])
+
+
+def _editor(settings: Mapping[str, Any], hyper: Mapping[str, Any], model: LanguageModel) -> Editor:
+    size = {key: hyper[key] for key in ("rank", "n_blocks") if key in hyper}
+    method = dataclasses.replace(
+        load_method(settings["method"]), locality=settings["locality"], **size
+    )
+    shapes = {name: model.shape(name) for name in model.edit_modules}
+    editor = Editor(method, shapes, lr=hyper["lr"], seed=settings["seed"])
+    return editor.to(model.device)
+
+
+def _training(settings: Mapping[str, Any], hyper: Mapping[str, Any]) -> TrainingSettings:
+    return TrainingSettings(
+        meta_lr=hyper["meta_lr"],
+        loc_coef=hyper["loc_coef"],
+        reg_coef=hyper["reg_coef"],
+        max_grad_norm=hyper["max_grad_norm"],
+        adam_repeats=settings["adam_repeats"],
+        train_from=settings["train_from"],
+    )
+
+
+def _edit_and_score(
+    editor: Editor,
+    model: LanguageModel,
+    requests: Sequence[EditRequest],
+    bp_steps: int,
+    hyper: Mapping[str, Any],
+    clock: Clock,
+) -> list[tuple[int, RowScore]]:
+    """Scores with their stage: 0 before editing, s after backpropagation step s."""
+    batch = _edit_batch(requests, model, hyper).edit
+    scorer = Scorer(requests, model.tokenizer)
+    stages = [scorer.score(model, {})]
+    edits = editor.edit(model, batch, bp_steps)
+    for _ in range(bp_steps):
+        with clock.phase("edit"):
+            shifts = next(edits)
+        with clock.phase("score"):
+            stages.append(scorer.score(model, shifts))
+    return [(stage, row) for stage, rows in enumerate(stages) for row in rows]
+
+
+def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:
+    """Per stage, metric and score: the row values by request, so that nothing is lost."""
+    groups: dict[tuple[int, str, str], dict[int, list[float]]] = {}
+    for stage, row in rows:
+        by_request = groups.setdefault((stage, row.metric, row.score), {})
+        by_request.setdefault(row.request, []).append(row.value)
+    return [
+        {"stage": stage, "metric": metric, "score": score, "rows": list(by_request.values())}
+        for (stage, metric, score), by_request in groups.items()
+    ]
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Peak memory so far in MB: of the GPU where one is used, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

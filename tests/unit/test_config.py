@@ -1,0 +1,106 @@
+"""Bad configurations: each gives one line that says what, where and what would be right."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smedit.architectures import check_models
+from smedit.config import check_config, expand_modules
+from smedit.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+DELETE = object()
+
+
+def read(name):
+    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["config", "smoke"])
+def test_shipped_configurations_are_right(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check_config(read(name), SCHEMA)
+    check_models(read(name)["models"])
+
+
+def test_the_paper_s_configuration_fits_the_schema_and_the_architectures(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check_models(read("paper")["models"])
+    with pytest.raises(UserError, match=r"dataset zsre.*data"):  # only the data is missing
+        check_config(read("paper"), SCHEMA)
+
+
+BAD = [
+    ("experiments.data_size.methods.0.method", "MENDD", "unknown method 'MENDD'; known: MALMEN"),
+    ("tuning.grid", {"Smedit": {}}, "unknown method 'Smedit'"),
+    ("experiments.data_size.n_edits", [0], "data_size.n_edits.0: 0 is less than the minimum of 1"),
+    (
+        "experiments.data_size.n_edits",
+        [4096],
+        "is less than the largest n_edits 4096",
+    ),
+    ("experiments.data_size.train_batches", [500], "worldfacts-qa has 2035 train rows, 16000 are"),
+    ("eval_edits", 100, "eval_edits: 100 is not a multiple of n_edits 8"),
+    ("tuning.eval_edits", 8, "tuning.eval_edits: 8 is not a multiple of n_edits 16"),
+    ("eval_edits", 96000, "worldfacts-qa has 1042 eval rows, 96000 are needed"),
+    ("experiments.data_size.methods.0.bp_steps", 0, "bp_steps: 0 is not valid"),
+    ("experiments.data_size.methods.0.bp_steps", [1, 0], "bp_steps"),
+    ("experiments.data_size.methods.0.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
+    ("experiments.data_sizes", {}, "unknown key 'data_sizes'; did you mean 'data_size'?"),
+    ("experiments.data_size.methods.0.locality", "l2", "unknown value 'l2'; known: kl, norm"),
+    ("modells", {}, "top level: unknown key 'modells'; did you mean 'models'?"),
+    (
+        "models.smollm2-135m.source",
+        "pipy",
+        "unknown value 'pipy'; known: hub, path",
+    ),
+    ("models.smollm2-135m.gguf_sha256", "abc", "gguf_sha256"),
+    ("models.smollm2-135m.wheels", DELETE, "models.smollm2-135m: the key 'wheels' is missing"),
+    ("models.gemma-3-270m.revision", "main", "revision"),
+    ("datasets.worldfacts-qa.format", "zsrre", "unknown value 'zsrre'; did you mean 'zsre'?"),
+    ("datasets.worldfacts-qa.target", DELETE, "worldfacts-qa: the key 'target' is missing"),
+    ("datasets.worldfacts-qa.source", "folder", "the key 'data_dir' is missing"),
+    ("datasets", {}, "datasets"),
+    ("hyperparameters.lr", 0, "hyperparameters.lr: 0 is less than or equal to the minimum of 0"),
+    ("hyperparameters.lr", float("nan"), "hyperparameters.lr: nan is not a finite number"),
+    ("hyperparameters.reg_coef", float("inf"), "reg_coef: inf is not a finite number"),
+    ("hyperparameters.rank", 1.5, "hyperparameters.rank: 1.5 is not of type 'integer'"),
+    ("hyperparameters.meta_lr", "1e-5", "meta_lr: '1e-5' is not of type 'number'"),
+    ("device", "gpu", "device: unknown value 'gpu'"),
+    ("seeds", [], "seeds"),
+    ("threads", DELETE, "top level: the key 'threads' is missing"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BAD, ids=lambda v: str(v)[:40])
+def test_a_bad_value_is_named(key, value, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = copy.deepcopy(read("config"))
+    *path, last = key.split(".")
+    place = config
+    for part in path:
+        place = place[int(part)] if part.isdigit() else place[part]
+    if value is DELETE:
+        del place[last]
+    else:
+        place[last] = value
+    with pytest.raises(UserError) as caught:
+        check_config(config, SCHEMA)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_edit_module_is_named_with_the_nearest(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    models = read("config")["models"]
+    models["smollm2-135m"]["edit_modules"] = ["model.layers.30.mlp.down_proj"]
+    with pytest.raises(UserError, match=r"has no edit module.*nearest: model\.layers"):
+        check_models(models)
+
+
+def test_module_ranges():
+    assert expand_modules(["h.{2..4}.fc", "x"]) == ["h.2.fc", "h.3.fc", "h.4.fc", "x"]
+    assert expand_modules(["h.{10..14..2}.fc"]) == ["h.10.fc", "h.12.fc", "h.14.fc"]

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from conftest import ARCHITECTURES, make_model, make_requests
+from smedit.batches import edit_batch
+from smedit.errors import UserError
+from smedit.frozen_states import FrozenStates
+
+
+def full_forward(model, sequence):
+    """Logits at the answer tokens by the model's plain forward pass of one sequence."""
+    logits = model.model(input_ids=torch.tensor([sequence.input_ids])).logits[0]
+    return logits[-len(sequence.answer_ids) :]
+
+
+def edit_tokens(model, n=6):
+    return edit_batch(make_requests(n), model.tokenizer, minibatch=4).edit
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("layers", [(2, 3), (0, 3)])
+def test_frozen_states_give_the_full_forward(architecture, layers):
+    model = make_model(architecture, layers)
+    batch = edit_tokens(model)
+    expected = torch.cat([full_forward(model, s) for s in batch.sequences])
+    (chunk,) = batch.chunks(model.device)
+    with torch.no_grad():
+        assert torch.allclose(model.logits(chunk, {}), expected, atol=1e-4, rtol=1e-4)
+        assert torch.allclose(model.unedited_logits(chunk), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_shift_is_the_weight_change(architecture):
+    model = make_model(architecture)
+    batch = edit_tokens(model)
+    torch.manual_seed(1)
+    shifts = {name: torch.randn(model.shape(name)) for name in model.edit_modules}
+    (chunk,) = batch.chunks(model.device)
+    with torch.no_grad():
+        before = model.logits(chunk, {})
+        shifted = model.logits(chunk, shifts)
+        assert torch.equal(model.logits(chunk, {}), before)  # nothing was changed in place
+        for name, module in model.edit_modules.items():
+            module.weight.copy_(model.edited_weight(name, shifts[name]))
+        expected = torch.cat([full_forward(model, s) for s in batch.sequences])
+    assert not torch.allclose(shifted, before, atol=1e-2)
+    assert torch.allclose(shifted, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_states_are_the_same_from_a_file(tmp_path):
+    model = make_model()
+    batch = edit_tokens(model)
+    model.freeze(batch.sequences)
+    model.states.save(tmp_path / "states.safetensors")
+    opened = FrozenStates.open(tmp_path / "states.safetensors", model.owner)
+    assert len(opened) == len(model.states) > 0
+    for sequence in batch.sequences:
+        assert torch.equal(opened[sequence].entering, model.states[sequence].entering)
+        assert torch.equal(opened[sequence].final, model.states[sequence].final)
+    model.states = opened
+    assert model.freeze(batch.sequences) == 0
+
+
+def test_states_of_another_model_or_a_cut_file_are_refused(tmp_path):
+    model = make_model()
+    model.freeze(edit_tokens(model).sequences)
+    path = tmp_path / "states.safetensors"
+    model.states.save(path)
+    with pytest.raises(UserError, match=r"states.safetensors: made for another model"):
+        FrozenStates.open(path, "another")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"states.safetensors: cannot be read"):
+        FrozenStates.open(path, model.owner)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("model.layers.9.mlp.down_proj", "has no such module"),
+        ("model.layers.1.mlp", "is a LlamaMLP, not Linear or Conv1D"),
+        ("lm_head", "lies outside the blocks"),
+    ],
+)
+def test_wrong_edit_modules(module, message):
+    from smedit.language_model import LanguageModel
+
+    model = make_model()
+    with pytest.raises(UserError, match=message):
+        LanguageModel(model.model, model.tokenizer, [module])

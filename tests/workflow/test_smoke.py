@@ -1,0 +1,149 @@
+"""The whole workflow on tiny models: interrupted, finished, and left alone when run again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.image
+import pandas as pd
+import pytest
+
+from smedit.grid import CELL_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"
+COMMAND = [sys.executable, "-m", "snakemake", "--cores", "all", "smoke"]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def snakemake(*arguments):
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    """Start from nothing, interrupt once some cells are done, then run the same command again."""
+    shutil.rmtree(ROOT / "smoke", ignore_errors=True)
+    for model in ("tiny-llama", "tiny-gpt2"):
+        shutil.rmtree(ROOT / "resources/models" / model, ignore_errors=True)
+    with (ROOT / "smoke.log").open("w") as log:
+        run = subprocess.Popen(COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
+        while run.poll() is None and len(list((RESULTS / "cells").rglob("*.json"))) < 3:
+            time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        run.wait()
+    (ROOT / "smoke.log").unlink()
+    early = {path: path.stat().st_mtime_ns for path in (RESULTS / "cells").rglob("*.json")}
+    finished = snakemake()
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return early
+
+
+def test_an_interrupted_run_goes_on_where_it_was(smoke):
+    assert len(smoke) >= 3
+    assert all(path.stat().st_mtime_ns == before for path, before in smoke.items())
+    assert not list((ROOT / "smoke").rglob("*.part"))
+
+
+def test_a_second_run_does_nothing(smoke):
+    def state():
+        return {p: p.stat().st_mtime_ns for p in (ROOT / "smoke").rglob("*") if p.is_file()}
+
+    before = state()
+    assert snakemake().returncode == 0
+    assert state() == before
+
+
+def test_scores(smoke):
+    scores = pd.read_csv(RESULTS / "scores.csv")
+    assert not scores.duplicated([*CELL_COLUMNS, "stage", "metric", "score"]).any()
+    for _, cell in scores.groupby(CELL_COLUMNS):
+        assert set(cell.stage) == set(range(cell.bp_steps.iloc[0] + 1))
+        assert set(cell.metric) == {"efficacy", "generalization", "specificity"}
+    assert scores.value.between(0, 100).all()
+    assert ((scores.ci_low <= scores.value) & (scores.value <= scores.ci_high)).all()
+    assert set(scores.n_requests) == {8}
+    for dataset, expected in (
+        ("worldfacts-qa", {"accuracy"}),
+        ("worldfacts-cloze", {"token_success", "sequence_success"}),
+    ):
+        assert set(scores[scores.dataset == dataset].score) == expected
+
+
+def test_before_editing_all_methods_are_the_same(smoke):
+    scores = pd.read_csv(RESULTS / "scores.csv")
+    before = scores[scores.stage == 0].groupby(["model", "dataset", "metric", "score"])
+    assert (before.value.nunique() == 1).all()
+
+
+def test_editing_does_something(smoke):
+    scores = pd.read_csv(RESULTS / "scores.csv")
+    efficacy = scores[(scores.metric == "efficacy") & (scores.variant == "SMEdit")]
+    after = efficacy[efficacy.stage == efficacy.bp_steps].value.mean()
+    assert after > efficacy[efficacy.stage == 0].value.mean() + 10
+
+
+def test_timings_memory_training_and_tuning(smoke):
+    timings = pd.read_csv(RESULTS / "timings.csv")
+    steps = timings[timings.per == "training step"]
+    phases = {"trace", "shift", "edit loss", "locality loss", "hypernetwork update"}
+    assert set(steps.phase) == phases
+    assert (timings.seconds >= 0).all()
+    locality = steps[(steps.phase == "locality loss") & (steps.method == "SMEdit")]
+    seconds = locality.groupby("locality").seconds.mean()
+    assert seconds["norm"] < seconds["kl"]
+    assert (pd.read_csv(RESULTS / "memory.csv").peak_mb > 100).all()
+    training = pd.read_csv(RESULTS / "training.csv")
+    assert (training.gradient_norm > 0).all()
+    tuning = pd.read_csv(RESULTS / "tuning.csv")
+    chosen = tuning[tuning.chosen].drop_duplicates(["model", "method"])
+    assert len(chosen) == 2
+    used = pd.read_csv(RESULTS / "scores.csv").query("method == 'SMEdit'")
+    for row in chosen.itertuples():
+        assert set(used[used.model == row.model].reg_coef) == {row.reg_coef}
+
+
+def test_every_job_has_a_log_and_a_benchmark(smoke):
+    cells = [p.relative_to(RESULTS / "cells") for p in (RESULTS / "cells").rglob("*.json")]
+    assert len(cells) == 24
+    for cell in cells:
+        assert (RESULTS / "logs/cells" / cell).with_suffix(".log").stat().st_size > 0
+        assert (RESULTS / "benchmarks/cells" / cell).with_suffix(".tsv").is_file()
+
+
+def test_provenance(smoke):
+    provenance = json.loads((RESULTS / "provenance.json").read_text())
+    assert provenance["packages"]["torch"].startswith("2.13.0")
+    assert len(provenance["config_sha256"]) == 64
+    assert provenance["job_seconds"]["cells"]["jobs"] == 24
+
+
+def test_figures_show_something(smoke):
+    drawn = {path.stem for path in FIGURES.glob("*.png")}
+    assert {"data_size", "inner_steps", "step_time", "mbps_gain", "tradeoff"} == drawn
+    for name in drawn:
+        image = matplotlib.image.imread(FIGURES / f"{name}.png")
+        assert min(image.shape[:2]) > 300
+        assert image[..., :3].std() > 0.05
+        assert (FIGURES / f"{name}.pdf").stat().st_size > 5000
+
+
+def test_a_bad_value_stops_before_any_job():
+    run = snakemake("--dry-run", "--config", "device=gpu")
+    assert run.returncode != 0
+    assert "config: device: unknown value 'gpu'" in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_a_configuration_file_stands_alone(tmp_path):
+    part = tmp_path / "part.yaml"
+    part.write_text("device: cpu\n")
+    run = snakemake("--dry-run", "--configfile", str(part))
+    assert run.returncode != 0
+    assert "config: top level: the key 'results_dir' is missing" in run.stdout + run.stderr

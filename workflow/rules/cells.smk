@@ -1,0 +1,26 @@
+# The grid: one cell, one job, one result file that holds all its settings.
+
+
+rule cell:
+    input:
+        model="resources/models/{model}",
+        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+        chosen=f"{RESULTS}/tuning/chosen/{{model}}.json",
+    output:
+        f"{RESULTS}/cells/{CELLS.wildcard_pattern}.json",
+    log:
+        f"{RESULTS}/logs/cells/{CELLS.wildcard_pattern}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/cells/{CELLS.wildcard_pattern}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=config["gpus_per_job"],
+    params:
+        job=cell_job,
+    shell:
+        "smedit run-cell --job {params.job:q} --states {input.states} --chosen {input.chosen}"
+        " --out {output} > {log} 2>&1"

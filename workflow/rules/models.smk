@@ -1,0 +1,51 @@
+# Language models: fetched, checked and converted once; their frozen part run once per dataset.
+
+
+rule prepare_model:
+    output:
+        directory("resources/models/{model}"),
+    log:
+        f"{RESULTS}/logs/prepare_model/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare_model/{{model}}.tsv"
+    wildcard_constraints:
+        model="|".join(config["models"]),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+    params:
+        spec=lambda w: as_json(config["models"][w.model]),
+    shell:
+        "smedit prepare-model --name {wildcards.model} --spec {params.spec:q} --out {output}"
+        " > {log} 2>&1"
+
+
+rule freeze:
+    input:
+        model="resources/models/{model}",
+    output:
+        f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+    log:
+        f"{RESULTS}/logs/freeze/{{model}}/{{dataset}}/seed~{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/freeze/{{model}}/{{dataset}}/seed~{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=config["gpus_per_job"],
+    params:
+        job=lambda w: as_json(
+            model_job(w.model)
+            | data_job(w.dataset, w.seed)
+            | {
+                "rows": rows_needed(config),
+                "minibatch": config["hyperparameters"]["minibatch"],
+            }
+        ),
+    shell:
+        "smedit freeze --job {params.job:q} --out {output} > {log} 2>&1"

@@ -1,0 +1,46 @@
+# The search for each model's hyperparameters, on the tune split.
+
+
+rule tune_cell:
+    input:
+        model="resources/models/{model}",
+        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{config['seeds'][0]}.safetensors",
+    output:
+        f"{RESULTS}/tuning/{TUNING.wildcard_pattern}.json",
+    log:
+        f"{RESULTS}/logs/tuning/{TUNING.wildcard_pattern}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tuning/{TUNING.wildcard_pattern}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=config["gpus_per_job"],
+    params:
+        job=tuning_job,
+    shell:
+        "smedit run-cell --job {params.job:q} --states {input.states} --out {output} > {log} 2>&1"
+
+
+rule choose:
+    input:
+        results=lambda w: [
+            f"{RESULTS}/tuning/{cell_path(cell)}.json"
+            for cell in tuning_cells(config).to_dict("records")
+            if cell["model"] == w.model
+        ],
+    output:
+        f"{RESULTS}/tuning/chosen/{{model}}.json",
+    log:
+        f"{RESULTS}/logs/choose/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "smedit choose --results {input.results} --out {output} > {log} 2>&1"

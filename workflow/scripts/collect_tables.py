@@ -1,0 +1,229 @@
+"""Result files of a configuration → the tidy tables in ``results/``. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from smedit.errors import UserError
+from smedit.files import replacing
+from smedit.grid import (
+    CELL_COLUMNS,
+    cell_path,
+    experiment_cells,
+    grid_cells,
+    tuning_cells,
+)
+from smedit.method import load_method, variant_name
+from smedit.tuning import tuning_table
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+Result = Mapping[str, Any]
+
+
+def read_results(folder: Path, cells: pd.DataFrame) -> list[Result]:
+    """Read the result file of every cell; each must hold the settings that its place stands for."""
+    results = []
+    for cell in cells.to_dict("records"):
+        path = folder / f"{cell_path(cell)}.json"
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            differs = [name for name in cell if result["settings"][name] != cell[name]]
+        except (OSError, json.JSONDecodeError, KeyError) as error:
+            raise UserError(f"{path}: not a result ({error}); delete it and run again") from error
+        if differs:
+            raise UserError(f"{path}: {differs[0]} is another cell's; delete it and run again")
+        results.append(result)
+    return results
+
+
+def settings_of(result: Result) -> dict[str, Any]:
+    """Every setting of a result as columns, the cell's own first."""
+    settings = result["settings"]
+    method = load_method(settings["method"])
+    size = {"rank": method.rank, "n_blocks": method.n_blocks}
+    variant = variant_name(settings["method"], settings["bp_steps"], settings["locality"])
+    return {"variant": variant, **settings, **size, **settings, **result["environment"]}
+
+
+def mean_with_interval(rows: list[list[float]]) -> dict[str, float]:
+    """Mean over rows in percent, with its uncertainty over requests.
+
+    Parameters
+    ----------
+    rows
+        The row values of each request, in [0, 1].
+
+    Returns
+    -------
+    dict
+        ``value``, ``standard_error``, ``ci_low`` and ``ci_high`` (95 %, percentile bootstrap over
+        requests), all in percent, ``n_rows`` and ``n_requests``.
+    """
+    sums = np.array([sum(r) for r in rows])
+    counts = np.array([len(r) for r in rows])
+    return {
+        "value": 100 * sums.sum() / counts.sum(),
+        **_interval((sums, counts), lambda s, c, axis: s.sum(axis) / c.sum(axis)),
+        "n_rows": int(counts.sum()),
+        "n_requests": len(rows),
+    }
+
+
+def _interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, float]:
+    if len(sample[0]) < 2:  # one request has no spread
+        return dict.fromkeys(("standard_error", "ci_low", "ci_high"), float("nan"))
+    drawn = bootstrap(
+        sample,
+        statistic,
+        paired=True,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    interval = drawn.confidence_interval
+    return {
+        "standard_error": 100 * drawn.standard_error,
+        "ci_low": 100 * interval.low,
+        "ci_high": 100 * interval.high,
+    }
+
+
+def scores_table(results: Iterable[Result]) -> pd.DataFrame:
+    """One row per cell, stage (0 before editing, s after step s), metric and score."""
+    return pd.DataFrame(
+        {
+            **settings_of(result),
+            **{name: entry[name] for name in ("stage", "metric", "score")},
+            **mean_with_interval(entry["rows"]),
+        }
+        for result in results
+        for entry in result["scores"]
+    )
+
+
+def gains_table(results: Iterable[Result]) -> pd.DataFrame:
+    """What MBPS adds: after the last step, the 2-step cell minus the 1-step cell, same requests.
+
+    Cells are paired when they differ in ``bp_steps`` and in the ``adam_repeats`` that follow it.
+    """
+    index = {tuple(r["settings"][name] for name in CELL_COLUMNS): r for r in results}
+    gains = []
+    for result in index.values():
+        settings = result["settings"]
+        if settings["bp_steps"] != 2 or settings["adam_repeats"] not in (1, 2):
+            continue
+        single = {**settings, "bp_steps": 1, "adam_repeats": 1}
+        other = index.get(tuple(single[name] for name in CELL_COLUMNS))
+        if other is not None:
+            gains += _paired_gains(result, other)
+    return pd.DataFrame(gains)
+
+
+def _paired_gains(double: Result, single: Result) -> list[dict[str, Any]]:
+    rows = []
+    after_one = {(e["metric"], e["score"]): e for e in single["scores"] if e["stage"] == 1}
+    for entry in double["scores"]:
+        if entry["stage"] != 2:
+            continue
+        other = after_one[entry["metric"], entry["score"]]
+        counts = np.array([len(r) for r in entry["rows"]])
+        difference = np.array([sum(r) for r in entry["rows"]]) - [sum(r) for r in other["rows"]]
+        rows.append(
+            {
+                **{name: double["settings"][name] for name in CELL_COLUMNS},
+                **{name: entry[name] for name in ("metric", "score")},
+                "gain": 100 * difference.sum() / counts.sum(),
+                **_interval((difference, counts), lambda d, c, axis: d.sum(axis) / c.sum(axis)),
+                "n_rows": int(counts.sum()),
+                "n_requests": len(counts),
+            }
+        )
+    return rows
+
+
+def timings_table(results: Iterable[Result]) -> pd.DataFrame:
+    """Seconds per phase of a training step (mean over steps), and per edit batch and job.
+
+    ``per`` says what the seconds are for: ``training step``, ``edit batch`` (editing and scoring
+    n_edits requests, all steps) or ``job`` (loading; all of meta-training).
+    """
+    rows = []
+    for result in results:
+        settings = settings_of(result)
+        phases = {phase for step in result["training"] for phase in step["seconds"]}
+        for phase in sorted(phases):
+            values = [step["seconds"].get(phase, 0.0) for step in result["training"]]
+            timing = {"phase": phase, "per": "training step", "seconds": float(np.mean(values))}
+            rows.append({**settings, **timing, "n": len(values)})
+        for phase, seconds in result["seconds"].items():
+            per = "edit batch" if phase in ("edit", "score") else "job"
+            n = settings["eval_edits"] // settings["n_edits"] if per == "edit batch" else 1
+            rows.append({**settings, "phase": phase, "per": per, "seconds": seconds, "n": n})
+    return pd.DataFrame(rows)
+
+
+def training_table(results: Iterable[Result]) -> pd.DataFrame:
+    """The training curve: losses, gradient norm and shift norm of every training step."""
+    names = ("batch", "bp_step", "edit_loss", "locality_loss", "gradient_norm")
+    return pd.DataFrame(
+        {
+            **{name: result["settings"][name] for name in CELL_COLUMNS},
+            **{name: step[name] for name in names},
+            "shift_norm": float(np.linalg.norm(list(step["shift_norms"].values()))),
+        }
+        for result in results
+        for step in result["training"]
+    )
+
+
+def memory_table(results: Iterable[Result]) -> pd.DataFrame:
+    """Peak memory in MB up to the end of loading, training and evaluation."""
+    return pd.DataFrame(
+        {**settings_of(result), "until": until, "peak_mb": peak}
+        for result in results
+        for until, peak in result["memory_mb"].items()
+    )
+
+
+def main() -> int:
+    """Write all tables; each is complete or not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    config, out = options.config, options.out
+    try:
+        results = read_results(out / "cells", grid_cells(config))
+        searched = read_results(out / "tuning", tuning_cells(config))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    tables = {
+        "scores": scores_table(results),
+        "gains": gains_table(results),
+        "timings": timings_table(results),
+        "memory": memory_table(results),
+        "training": training_table(results),
+        "experiments": experiment_cells(config),
+        "tuning": tuning_table(searched),
+    }
+    for name, table in tables.items():
+        with replacing(out / f"{name}.csv") as part:
+            table.to_csv(part, index=False, float_format="%.6g")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

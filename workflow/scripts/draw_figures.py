@@ -1,0 +1,76 @@
+"""The tables in ``results/`` → every figure, as PNG and PDF. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from figures_data import Tables, read_tables
+from figures_mbps import adam_repeats, mbps_gain
+from figures_scores import data_size, inner_steps, tradeoff, train_batches
+from figures_style import save, theme
+from figures_times import step_time
+from smedit.errors import UserError
+
+FIGURES: dict[str, Callable[[Tables], Figure]] = {
+    "data_size": data_size,
+    "train_batches": train_batches,
+    "inner_steps": inner_steps,
+    "adam_repeats": adam_repeats,
+    "step_time": step_time,
+    "mbps_gain": mbps_gain,
+    "tradeoff": tradeoff,
+}
+DPI = 150
+
+
+def draw(results: Path, out: Path, names: Sequence[str] = tuple(FIGURES), dpi: int = DPI) -> None:
+    """Draw figures and write each as ``NAME.png`` and ``NAME.pdf``.
+
+    Parameters
+    ----------
+    results
+        The folder of the tables.
+    out
+        The folder to write to; made if it is not there.
+    names
+        Keys of `FIGURES`; default all.
+    dpi
+        Dots per inch of the PNGs, default 150.
+
+    Raises
+    ------
+    UserError
+        If a table or column is missing, or an experiment that a named figure shows. Nothing is
+        written then.
+    """
+    tables = read_tables(results)
+    with theme():
+        figures = {name: FIGURES[name](tables) for name in names}
+        out.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            for suffix in ("png", "pdf"):
+                save(figure, out / f"{name}.{suffix}", dpi)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw what the command line asks for; 2 and one line if the tables cannot be drawn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
+    options = parser.parse_args(arguments)
+    try:
+        draw(options.results, options.out, options.figures)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

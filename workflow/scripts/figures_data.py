@@ -1,0 +1,173 @@
+"""The tables in ``results/`` → the rows that one figure draws. Never computes a score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from smedit.errors import UserError
+from smedit.grid import CELL_COLUMNS
+
+MAIN_SCORES = ("accuracy", "token_success")
+"""The scores that are set beside the paper's; ``sequence_success`` stays in the tables."""
+
+METRICS = ("efficacy", "generalization", "specificity")
+
+INTERVAL = ["ci_low", "ci_high", "n_rows", "n_requests"]
+
+REQUIRED = {
+    "scores": [*CELL_COLUMNS, "variant", "stage", "metric", "score", "value", *INTERVAL],
+    "gains": [*CELL_COLUMNS, "metric", "score", "gain", *INTERVAL],
+    "timings": [*CELL_COLUMNS, "variant", "phase", "per", "seconds", "n"],
+    "experiments": ["experiment", *CELL_COLUMNS],
+}
+"""Table → the columns that the figures read."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The four tables that the figures read, with the columns of `REQUIRED`."""
+
+    scores: pd.DataFrame
+    gains: pd.DataFrame
+    timings: pd.DataFrame
+    experiments: pd.DataFrame
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read ``scores.csv``, ``gains.csv``, ``timings.csv`` and ``experiments.csv``.
+
+    A column ``label`` is added to the first and the third: see `label`.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or is not a table, or lacks a column.
+    """
+    tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in REQUIRED.items()}
+    for name in ("scores", "timings"):
+        tables[name] = tables[name].assign(label=[label(r) for _, r in tables[name].iterrows()])
+    main = tables["scores"].score.isin(MAIN_SCORES)
+    return Tables(**{**tables, "scores": tables["scores"][main]})
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=list(columns))  # how pandas writes a table without rows
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a table ({error}); make the tables again") from error
+    for name in columns:
+        if name not in table:
+            raise UserError(f"{path}: the column {name!r} is missing; make the tables again")
+    return table
+
+
+def label(cell: pd.Series) -> str:
+    """Name a cell's curve: the variant, and each choice that the variant's name leaves open."""
+    name = cell["variant"]
+    if cell["bp_steps"] > 2:
+        name += f", {cell['bp_steps']} steps"
+    if cell["adam_repeats"] != cell["bp_steps"]:
+        name += f", updates × {cell['adam_repeats']}"
+    if cell["train_from"] != "original":
+        name += f", from {cell['train_from']}"
+    return name
+
+
+def cells_of(tables: Tables, experiment: str) -> pd.DataFrame:
+    """The cells of one experiment: the columns `CELL_COLUMNS`.
+
+    Raises
+    ------
+    UserError
+        If the configuration has no such experiment.
+    """
+    known = tables.experiments.experiment
+    if experiment not in set(known):
+        raise UserError(
+            f"experiments.csv: no experiment {experiment!r}, so its figure cannot be drawn; "
+            f"add it to the configuration, known: {', '.join(sorted(set(known)))}"
+        )
+    return tables.experiments.loc[known == experiment, CELL_COLUMNS]
+
+
+def rows_of(table: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of some cells.
+
+    Parameters
+    ----------
+    table
+        A table with `CELL_COLUMNS`.
+    cells
+        The columns `CELL_COLUMNS`, no cell twice.
+    name
+        The table's name, for the error.
+
+    Raises
+    ------
+    UserError
+        If a cell has no row.
+    """
+    there = cells.merge(table[CELL_COLUMNS].drop_duplicates(), how="left", indicator=True)
+    lacking = there[there["_merge"] == "left_only"]
+    if len(lacking):
+        settings = ", ".join(f"{k} {v}" for k, v in lacking.iloc[0][CELL_COLUMNS].items())
+        raise UserError(f"{name}.csv: no row for the cell {settings}; make the tables again")
+    return table.merge(cells, on=CELL_COLUMNS)
+
+
+def largest(cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Keep the cells with the largest value of each column; a figure shows one of them."""
+    for column in columns:
+        cells = cells[cells[column] == cells[column].max()]
+    return cells
+
+
+def mean_over_seeds(
+    table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]
+) -> pd.DataFrame:
+    """One row per point of a figure: the mean over seeds of each value column.
+
+    Parameters
+    ----------
+    table
+        Rows that belong to one panel, with the column ``seed``.
+    keys
+        The columns that tell one point from another; they stay.
+    values
+        The columns that are averaged.
+
+    Raises
+    ------
+    UserError
+        If one point has two rows of one seed.
+    """
+    twice = table[table.duplicated([*keys, "seed"])]
+    if len(twice):
+        settings = ", ".join(f"{k} {v}" for k, v in twice.iloc[0].items() if k in CELL_COLUMNS)
+        raise UserError(
+            f"experiments.csv: two cells stand at one point of a figure, one is {settings}; put "
+            "them into different experiments"
+        )
+    return table.groupby(list(keys), sort=False, as_index=False)[list(values)].mean()
+
+
+def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The (model, dataset) pairs, in the table's order: a figure's rows of panels."""
+    return list(table[["model", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def of_pair(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """The rows of one (model, dataset) pair."""
+    return table[(table.model == pair[0]) & (table.dataset == pair[1])]
+
+
+def count(values: pd.Series, one: str, many: str) -> str:
+    """A count in words, as a range where rows differ: ``64 prompts``, ``64 to 640 prompts``."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low if low == high else f'{low} to {high}'} {one if high == 1 else many}"

@@ -1,0 +1,120 @@
+"""What several figures share: panels of scores by variant, and the sentences of their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures_data import METRICS, count, mean_over_seeds, of_pair, pairs
+from figures_style import GREY, Style
+
+BOUNDS = ["value", "ci_low", "ci_high"]
+OWN_SCALES = "Each panel has its own vertical scale."
+
+
+def score_grid(
+    axes: np.ndarray,
+    scores: pd.DataFrame,
+    x: str,
+    scale: Callable[[Axes, Sequence[int]], None],
+    x_label: str,
+    styles: dict[str, Style],
+) -> None:
+    """Fill rows (model, dataset) × columns (metric) with the scores after the last step.
+
+    Parameters
+    ----------
+    axes
+        As many rows as `pairs` gives, three columns.
+    scores
+        Rows of the scores table with a ``label``, a key of ``styles``.
+    x
+        The column on the x axis.
+    scale
+        Sets the x axis up for the values of that column.
+    x_label
+        Below the last row.
+    styles
+        Label → style, in the order of drawing.
+    """
+    for row, pair in zip(axes, pairs(scores), strict=True):
+        for panel, metric in zip(row, METRICS, strict=True):
+            mine = of_pair(scores, pair)
+            mine = mine[mine.metric == metric]
+            # The cells of one x share the unedited model's scores, so their mean is their value.
+            unedited = mine[mine.stage == 0].groupby(x)["value"].mean()
+            panel.plot(unedited.index, unedited, color=GREY, linewidth=1, marker="_", zorder=1)
+            draw_lines(panel, mine[mine.stage == mine.bp_steps], x, BOUNDS, styles)
+            scale(panel, scores[x])
+            panel.set_ylabel(f"{mine.score.iloc[0]} (%)")
+        row[0].set_ylabel(f"{pair[0]}\n{pair[1]}\n\n{row[0].get_ylabel()}")
+    for panel, metric in zip(axes[0], METRICS, strict=True):
+        panel.set_title(metric)
+    for panel in axes[-1]:
+        panel.set_xlabel(x_label)
+
+
+def draw_lines(
+    panel: Axes, rows: pd.DataFrame, x: str, values: Sequence[str], styles: dict[str, Style]
+) -> None:
+    """One line per label; three values are a value and the bounds of its interval."""
+    drawn = [name for name in styles if name in set(rows.label)]
+    for place, name in enumerate(drawn):
+        points = mean_over_seeds(rows[rows.label == name], [x], values).sort_values(x)
+        shift = 0.045 * (place - (len(drawn) - 1) / 2)
+        at = points[x] + shift if x == "bp_steps" else points[x] * 2**shift
+        style = styles[name]
+        if len(values) == 3:
+            panel.vlines(at, points[values[1]], points[values[2]], color=style.color, linewidth=0.8)
+        panel.plot(at, points[values[0]], **style.options())
+
+
+def number(values: pd.Series) -> int:
+    """The one value of a column; figures keep the cells of one value before they ask."""
+    (value,) = set(values)
+    return int(value)
+
+
+def batches(cells: pd.DataFrame) -> str:
+    """How many training batches, in words."""
+    return count(cells.train_batches, "training batch", "training batches")
+
+
+def notes(scores: pd.DataFrame) -> str:
+    """A caption's sentences on the score, the sample, the error bars and the grey line."""
+    return (
+        f"Score: {score_names(scores)}. {sample(scores)} Error bars: {interval(scores)}, by "
+        f"bootstrap over requests. Grey: the unedited model."
+    )
+
+
+def score_names(table: pd.DataFrame) -> str:
+    """Which score each dataset has, in words."""
+    named = table[["dataset", "score"]].drop_duplicates().itertuples(index=False, name=None)
+    return ", ".join(f"{score} for {dataset}" for dataset, score in named)
+
+
+def sample(table: pd.DataFrame) -> str:
+    """How many prompts and requests a point stands for, and the seeds, in words."""
+    rows = count(table.n_rows, "prompt", "prompts")
+    requests = count(table.n_requests, "edit request", "edit requests")
+    return f"Per point: {rows} of {requests}; {seeds(table)}."
+
+
+def seeds(table: pd.DataFrame) -> str:
+    """The seeds, in words."""
+    values: list[Any] = sorted(table.seed.unique())
+    if len(values) == 1:
+        return f"seed {values[0]}"
+    return f"mean over seeds {', '.join(map(str, values))}"
+
+
+def interval(table: pd.DataFrame) -> str:
+    """What an error bar is, in words."""
+    if table.seed.nunique() == 1:
+        return "95 % interval"
+    return "the bounds of the 95 % interval, each the mean over seeds"

@@ -1,0 +1,110 @@
+"""What a run's tables were made with: versions, machine, git commit, configuration."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from smedit.config import config_text
+from smedit.files import replacing
+
+PACKAGES = (
+    "smedit",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "gguf",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "seaborn",
+    "snakemake",
+)
+
+
+def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
+    """Everything that a reader needs to judge or repeat a run, JSON-ready."""
+    text = config_text(config)
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git_state(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        },
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "job_seconds": job_seconds(results / "benchmarks"),
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "config": config,
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """The commit, and whether source files differ from it; null outside a git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    status = git("status", "--porcelain", "--", ".", ":!results", ":!figures")
+    changed = None if status is None else status != ""
+    return {"commit": git("rev-parse", "HEAD"), "changed": changed}
+
+
+def processor() -> str:
+    """The processor's name as Linux gives it, else as Python does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def job_seconds(benchmarks: Path) -> dict[str, dict[str, float]]:
+    """Per rule: number of jobs and their seconds in all, from Snakemake's benchmark files."""
+    totals: dict[str, dict[str, float]] = {}
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        rule = path.relative_to(benchmarks).parts[0].removesuffix(".tsv")
+        seconds = float(pd.read_csv(path, sep="\t")["s"].mean())
+        total = totals.setdefault(rule, {"jobs": 0, "seconds": 0.0})
+        total["jobs"] += 1
+        total["seconds"] = round(total["seconds"] + seconds, 1)
+    return totals
+
+
+def main() -> int:
+    """Write the file; it is complete or not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    text = json.dumps(provenance(options.config, options.results), indent=1)
+    with replacing(options.out) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

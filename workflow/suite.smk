@@ -1,0 +1,67 @@
+# All rules of the suite, for one configuration. The Snakefile uses them twice: for the
+# configuration that was asked for, and for the smoke test's.
+
+import json
+from pathlib import Path
+
+from snakemake.utils import Paramspace
+
+from smedit.config import check_config, expand_modules
+from smedit.errors import UserError
+from smedit.grid import (
+    CELL_COLUMNS,
+    TUNED,
+    TUNING_COLUMNS,
+    candidates,
+    cell_path,
+    grid_cells,
+    rows_needed,
+    tuning_cells,
+)
+from smedit.method import load_method
+
+SCRIPTS = Path("workflow/scripts")
+TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tuning"]
+
+try:
+    check_config(config, Path("workflow/schemas/config.schema.yaml"))
+    if workflow.is_main_process:  # it imports torch: once per run, not once per job
+        from smedit.architectures import check_models
+
+        check_models(config["models"])
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = config["results_dir"]
+FIGURES = config["figures_dir"]
+CELLS = Paramspace(grid_cells(config))
+TUNING = Paramspace(tuning_cells(config))
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/tuning.smk"
+include: "rules/cells.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+# The cells stand among the inputs because the tables of the reference run are committed: in a
+# fresh clone they are there although nothing has been run.
+rule tables:
+    input:
+        rules.tables_of_results.input.cells,
+        [f"{RESULTS}/{table}.csv" for table in TABLES],
+        f"{RESULTS}/provenance.json",
+
+
+rule figures:
+    input:
+        rules.figures_of_tables.output,
+
+
+rule reproduce:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,
