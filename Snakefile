@@ -1,5 +1,6 @@
 # Entry of the workflow. Targets: reproduce (default), tables, figures, smoke.
 
+import sys
 import yaml
 from pathlib import Path
 
@@ -15,6 +16,19 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/suite.smk"
+
+
+# Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process knows
+# of one does not survive a fork. `--no-hooks` leaves this out.
+onstart:
+    on_this_machine = workflow.is_main_process and workflow.local_exec
+    own_environments = workflow.deployment_settings.deployment_method
+    if sys.platform == "linux" and on_this_machine and not own_environments:
+        import torch
+        from smedit import warm_start
+
+        if config["device"] == "cpu" or not torch.cuda.is_available():
+            warm_start.start(config["threads"])
 
 
 SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))

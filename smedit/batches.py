@@ -13,10 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from smedit.errors import UserError
+from smedit.execution import Execution
 from smedit.facts import EditRequest, Prompt
-
-MAX_TOKENS = 4096
-"""Padded tokens that go through the language model in one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, answer: str) -> Toke
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive sequences of a batch, padded on the right, for one forward pass.
+    """Consecutive sequences of a batch, padded on the left, for one forward pass.
 
-    Padding on the right needs no attention mask: a causal model never looks ahead.
+    So all sequences end with the last column, and answers stand in the last ``n_answer_columns``.
 
     Attributes
     ----------
@@ -69,8 +67,11 @@ class Chunk:
         The B sequences, in batch order.
     input_ids
         (B, T) token ids; padding is 0.
+    mask
+        (B, T) 1 at tokens, 0 at padding.
     rows, positions
-        (n,) where the answer tokens of this chunk are predicted.
+        (n,) where the answer tokens of this chunk are predicted. Positions count from the end: −1
+        is the last column.
     labels
         (n,) the answer tokens.
     weights
@@ -79,10 +80,16 @@ class Chunk:
 
     sequences: tuple[TokenizedPrompt, ...]
     input_ids: torch.Tensor
+    mask: torch.Tensor
     rows: torch.Tensor
     positions: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
+
+    @property
+    def n_answer_columns(self) -> int:
+        """The last columns that hold all positions where answer tokens are predicted."""
+        return max(len(s.answer_ids) for s in self.sequences)
 
 
 @dataclass(frozen=True)
@@ -106,19 +113,18 @@ class TokenBatch:
     order: tuple[int, ...]
     weights: torch.Tensor
 
-    def chunks(self, device: torch.device, max_tokens: int = MAX_TOKENS) -> Iterator[Chunk]:
-        """Cut into physical batches of at most ``max_tokens`` padded tokens (and at least one row).
+    def chunks(self, device: torch.device, execution: Execution) -> Iterator[Chunk]:
+        """Cut into physical batches as ``execution`` wants them; each has at least one row.
 
         Concatenating the chunks' answer tokens gives the batch's, in order.
         """
         start, done = 0, 0
         while start < len(self.sequences):
-            width = len(self.sequences[start].input_ids)
-            end = start + max(1, max_tokens // width)
-            part = self.sequences[start:end]
+            n_rows = max(1, execution.max_tokens // len(self.sequences[start].input_ids))
+            part = self.sequences[start : start + min(n_rows, execution.max_rows or n_rows)]
             n_answers = sum(len(s.answer_ids) for s in part)
             yield _pad(part, self.weights[done : done + n_answers], device)
-            start, done = end, done + n_answers
+            start, done = start + len(part), done + n_answers
 
 
 def _pad(
@@ -126,16 +132,19 @@ def _pad(
 ) -> Chunk:
     width = max(len(s.input_ids) for s in sequences)
     input_ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros_like(input_ids)
     rows, positions, labels = [], [], []
     for row, sequence in enumerate(sequences):
         length, n_answers = len(sequence.input_ids), len(sequence.answer_ids)
-        input_ids[row, :length] = torch.tensor(sequence.input_ids)
+        input_ids[row, width - length :] = torch.tensor(sequence.input_ids)
+        mask[row, width - length :] = 1
         rows += [row] * n_answers
-        positions += range(length - n_answers, length)
+        positions += range(-n_answers, 0)
         labels += sequence.answer_ids
     return Chunk(
         sequences,
         input_ids.to(device),
+        mask.to(device),
         torch.tensor(rows, device=device),
         torch.tensor(positions, device=device),
         torch.tensor(labels, device=device),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smedit import warm_start
 from smedit.errors import DivergedError, UserError
 from smedit.files import replacing
 
@@ -17,11 +19,18 @@ log = logging.getLogger("smedit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it ended well, 2 after one clear line on bad input or a failed run."""
+    """Run one command; 0 if it ended well, 2 after one clear line on bad input or a failed run.
+
+    In a run of the workflow, a command that needs PyTorch is handed to the run's warm start.
+    """
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level="WARNING")
     log.setLevel("INFO")
     options = _parser().parse_args(arguments)
     try:
+        if options.warm:
+            status = warm_start.forward(sys.argv[1:] if arguments is None else arguments)
+            if status is not None:
+                return status
         options.run(options)
     except (UserError, OSError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -34,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="smedit", description=__doc__)
+    parser.set_defaults(warm=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -47,15 +57,22 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--spec", type=_json, required=True, help="its source, as JSON")
 
     freeze = command("freeze", _freeze, "run the frozen part of a model over a dataset, once")
+    freeze.set_defaults(warm=True)
     freeze.add_argument("--job", type=_json, required=True, help="settings, as JSON")
 
     cell = command("run-cell", _run_cell, "train and evaluate one cell of the grid")
+    cell.set_defaults(warm=True)
     cell.add_argument("--job", type=_json, required=True, help="settings, as JSON")
     cell.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
     cell.add_argument("--chosen", type=Path, help="what `choose` wrote")
 
     choose = command("choose", _choose, "choose hyperparameters from a model's search")
     choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
+
+    text = "load PyTorch once for all jobs of a run; the workflow calls this itself"
+    serve = commands.add_parser("warm-start", help=text, description=text)
+    serve.set_defaults(run=_serve)
+    serve.add_argument("--listener", type=int, required=True, help="file descriptor of the socket")
     return parser
 
 
@@ -103,6 +120,11 @@ def _choose(options: argparse.Namespace) -> None:
         part.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     for method, values in chosen.items():
         log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    with socket.socket(fileno=options.listener) as listener:
+        warm_start.serve(listener, ["smedit.experiment"], main)
 
 
 def _read_json(path: Path) -> Any:

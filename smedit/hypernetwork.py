@@ -10,6 +10,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+MAX_VALUES = 2**24
+"""Input values of one pass; with four blocks the graph of one pass then takes about 1 GB."""
 
 
 class Normalizer(nn.Module):
@@ -108,9 +112,25 @@ class ShapeNetwork(nn.Module):
     def forward(
         self, keys: torch.Tensor, gradients: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys (M, N, d_in), gradients (M, N, d_out) → pseudo-keys, pseudo-gradients."""
+        """Keys (M, N, d_in), gradients (M, N, d_out) → pseudo-keys, pseudo-gradients.
+
+        More tokens than fit into `MAX_VALUES` go through in chunks, which the backward pass
+        computes again instead of keeping what the blocks computed in between.
+        """
         rows = torch.cat([keys, gradients], dim=-1)
-        pseudo_keys, pseudo_gradients = self.blocks(self.normalizer(rows)).split(self.split, -1)
+        n_modules, n, size = rows.shape
+        step = max(1, MAX_VALUES // (n_modules * size))
+        if n <= step:
+            y = self.blocks(self.normalizer(rows))
+        else:
+            y = torch.cat(
+                [
+                    checkpoint(self.blocks, self.normalizer(part), use_reentrant=False)
+                    for part in rows.split(step, dim=1)
+                ],
+                dim=1,
+            )
+        pseudo_keys, pseudo_gradients = y.split(self.split, -1)
         return pseudo_keys, pseudo_gradients
 
 

@@ -5,13 +5,14 @@ of a weight, so autograd gives its gradient and nothing has to be undone.
 
 One mechanism serves every transformers architecture and copies no forward code: blocks below the
 first edited one pass their input through, a hook hands the frozen states to the first edited
-block, and a hook on the output embedding keeps the answer positions only.
+block, a cache ends the pass over the prompts early, and a hook on the output embedding keeps the
+answer positions only. `Execution` turns each of these off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,12 +21,16 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from smedit.batches import Chunk, TokenizedPrompt, token_batch
+from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, token_batch
 from smedit.errors import UserError
+from smedit.execution import Execution
 from smedit.frozen_states import Frozen, FrozenStates
+from smedit.prompt_cache import PromptCache, PromptDoneError
 
 Shifts = Mapping[str, torch.Tensor]
 """Edit module name → change of its weight, written (d_in, d_out), float32."""
+
+ALL = slice(None)
 
 
 class LanguageModel:
@@ -41,6 +46,8 @@ class LanguageModel:
         Names of `Linear` or `Conv1D` modules inside the model's blocks.
     name
         How messages and `owner` call the model.
+    execution
+        How forward passes are carried out.
 
     Raises
     ------
@@ -54,10 +61,12 @@ class LanguageModel:
         tokenizer: PreTrainedTokenizerBase,
         edit_modules: Sequence[str],
         name: str = "model",
+        execution: Execution = Execution(),  # noqa: B008 - it is immutable
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.execution = execution
         self.edit_modules = {n: _edit_module(model, n, name) for n in edit_modules}
         self.blocks, self.first_block = _first_edited_block(model, edit_modules, name)
         self._blocks_return_tuples = self._probe()
@@ -82,6 +91,10 @@ class LanguageModel:
         """(d_in, d_out) of an edit module."""
         return weight_shape(self.edit_modules[name])
 
+    def chunks(self, batch: TokenBatch) -> Iterator[Chunk]:
+        """Cut a batch into the physical batches that the forward passes take."""
+        return batch.chunks(self.device, self.execution)
+
     # --- the frozen part -------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -97,7 +110,7 @@ class LanguageModel:
         missing = [s for s in by_inputs.values() if s not in self.states]
         if not missing:
             return 0
-        for chunk in token_batch(missing, minibatch=len(missing)).chunks(self.device):
+        for chunk in self.chunks(token_batch(missing, minibatch=len(missing))):
             entering: list[torch.Tensor] = []
             final: list[torch.Tensor] = []
 
@@ -106,19 +119,23 @@ class LanguageModel:
             ) -> None:
                 kept.append(args[0] if args else kwargs["hidden_states"])
 
-            def keep_final(hidden: torch.Tensor, kept: list[torch.Tensor] = final) -> torch.Tensor:
-                kept.append(hidden)
+            def keep_final(
+                hidden: torch.Tensor,
+                kept: list[torch.Tensor] = final,
+                at_answers: tuple[torch.Tensor, torch.Tensor] = (chunk.rows, chunk.positions),
+            ) -> torch.Tensor:
+                kept.append(hidden[at_answers])
                 return hidden[:0]  # the logits are not wanted
 
             with ExitStack() as stack:
                 block = self.blocks[self.first_block]
                 handle = block.register_forward_pre_hook(keep_entering, with_kwargs=True)
                 stack.callback(handle.remove)
-                stack.enter_context(self._answers_only(chunk, keep_final))
-                self.model(input_ids=chunk.input_ids, use_cache=False)
+                stack.enter_context(self._before_output(keep_final))
+                self._run(chunk, {})
             finals = final[0].cpu().split([len(s.answer_ids) for s in chunk.sequences])
             for row, sequence in enumerate(chunk.sequences):
-                states = entering[0][row, : len(sequence.input_ids)].cpu().clone()
+                states = entering[0][row, -len(sequence.input_ids) :].cpu().clone()
                 self.states[sequence] = Frozen(states, finals[row].clone())
         return len(missing)
 
@@ -126,12 +143,14 @@ class LanguageModel:
     def unedited_logits(self, chunk: Chunk) -> torch.Tensor:
         """Logits (n, vocabulary) of the unedited model at the chunk's answer tokens.
 
-        Only the output embedding runs; the states below it are the frozen ones.
+        Where the frozen part runs once, only the output embedding runs now.
         """
+        if not self.execution.frozen_once:
+            return self.logits(chunk, {})
         self.freeze(chunk.sequences)
         final = torch.cat([self.states[s].final for s in chunk.sequences]).to(self.device)
-        with self._passing_through(len(self.blocks)), self._answers_only(chunk, lambda _: final):
-            return self.model(input_ids=chunk.input_ids, use_cache=False).logits
+        with self._passing_through(len(self.blocks)), self._before_output(lambda _: final):
+            return self.model(input_ids=chunk.input_ids[:1, :1], use_cache=False).logits
 
     # --- the edited part -------------------------------------------------------------------------
 
@@ -150,24 +169,64 @@ class LanguageModel:
         shifts
             May be empty, and may require gradients.
         module_hook
-            Called with (name, input, output) of each edit module.
+            Called with (name, input, output) of each edit module; the last columns of both are
+            the chunk's last columns. Its user wants gradients at answer tokens: no gradient flows
+            through columns of prompt tokens alone, which no answer token comes before.
         """
-        self.freeze(chunk.sequences)
         weights = {
             f"{name}.weight": self.edited_weight(name, shift) for name, shift in shifts.items()
         }
+        cut = chunk.input_ids.shape[1] - chunk.n_answer_columns
+        cache = PromptCache(len(self.blocks)) if self.execution.answers_only and cut else None
         with ExitStack() as stack:
-            stack.enter_context(self._passing_through(self.first_block))
-            stack.enter_context(self._entering(chunk))
-            stack.enter_context(self._answers_only(chunk))
+            if self.execution.frozen_once:
+                self.freeze(chunk.sequences)
+                stack.enter_context(self._passing_through(self.first_block))
+            if cache is not None:
+                through_prompts = torch.is_grad_enabled() and module_hook is None
+                with torch.set_grad_enabled(through_prompts), suppress(PromptDoneError):
+                    self._run_stored(chunk, weights, slice(0, cut), cache)
             for name, module in self.edit_modules.items() if module_hook else ():
 
                 def hook(_: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:
                     module_hook(name, args[0], output)
 
                 stack.callback(module.register_forward_hook(hook).remove)
-            inputs = {"input_ids": chunk.input_ids, "use_cache": False}
-            return torch.func.functional_call(self.model, weights, args=(), kwargs=inputs).logits
+            if not self.execution.answers_only:
+                return self._run_stored(chunk, weights)[chunk.rows, chunk.positions]
+            at_answers = (chunk.rows, chunk.positions)
+            stack.enter_context(self._before_output(lambda hidden: hidden[at_answers]))
+            return self._run_stored(chunk, weights, slice(cut, None), cache)
+
+    def _run_stored(
+        self,
+        chunk: Chunk,
+        weights: Mapping[str, torch.Tensor],
+        columns: slice = ALL,
+        cache: PromptCache | None = None,
+    ) -> torch.Tensor:
+        """Run some columns, from the frozen states where there are such."""
+        if not self.execution.frozen_once:
+            return self._run(chunk, weights, columns, cache)
+        with self._entering(chunk, columns):
+            return self._run(chunk, weights, columns, cache)
+
+    def _run(
+        self,
+        chunk: Chunk,
+        weights: Mapping[str, torch.Tensor],
+        columns: slice = ALL,
+        cache: PromptCache | None = None,
+    ) -> torch.Tensor:
+        """One forward pass over some columns; a cache stands for the columns before them."""
+        inputs = {
+            "input_ids": chunk.input_ids[:, columns],
+            "attention_mask": chunk.mask[:, : columns.stop],
+            "position_ids": (chunk.mask.cumsum(1) - 1).clamp(min=0)[:, columns],
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
+        return torch.func.functional_call(self.model, weights, args=(), kwargs=inputs).logits
 
     def edited_weight(self, name: str, shift: torch.Tensor) -> torch.Tensor:
         """W₀ + shift in the module's own layout and type; the sum is taken in float32."""
@@ -179,12 +238,19 @@ class LanguageModel:
 
     def _probe(self) -> bool:
         """Whether a block returns a tuple (GPT-J does) or the hidden states alone."""
-        outputs: list[Any] = []
-        hook = self.blocks[0].register_forward_hook(lambda _, __, output: outputs.append(output))
-        with torch.no_grad():
-            self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device))
-        hook.remove()
-        return isinstance(outputs[0], tuple)
+
+        def stop(_: nn.Module, __: tuple, output: Any) -> None:
+            raise _Probed(isinstance(output, tuple))
+
+        handle = self.blocks[0].register_forward_hook(stop)
+        try:
+            with torch.no_grad():
+                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device))
+        except _Probed as probed:
+            return probed.returns_tuple
+        finally:
+            handle.remove()
+        raise AssertionError("the model runs without its first block")
 
     @contextmanager
     def _passing_through(self, n_blocks: int) -> Iterator[None]:
@@ -201,10 +267,13 @@ class LanguageModel:
                 del block.forward
 
     @contextmanager
-    def _entering(self, chunk: Chunk) -> Iterator[None]:
+    def _entering(self, chunk: Chunk, columns: slice) -> Iterator[None]:
+        """Hand the frozen states of some columns to the first edited block."""
         states = nn.utils.rnn.pad_sequence(
-            [self.states[s].entering for s in chunk.sequences], batch_first=True
-        ).to(self.device)
+            [self.states[s].entering for s in chunk.sequences],
+            batch_first=True,
+            padding_side="left",
+        )[:, columns].to(self.device)
 
         def enter(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             if args:
@@ -218,19 +287,20 @@ class LanguageModel:
             handle.remove()
 
     @contextmanager
-    def _answers_only(
-        self, chunk: Chunk, see: Callable[[torch.Tensor], torch.Tensor] = lambda hidden: hidden
-    ) -> Iterator[None]:
-        """Let only the answer positions reach the output embedding, passed through ``see``."""
-
-        def pick(_: nn.Module, args: tuple) -> torch.Tensor:
-            return see(args[0][chunk.rows, chunk.positions])
-
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(pick)
+    def _before_output(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """Let the output embedding take ``change(last hidden states)``."""
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, args: change(args[0])
+        )
         try:
             yield
         finally:
             handle.remove()
+
+
+class _Probed(Exception):  # noqa: N818 - a way out of a forward pass, not an error
+    def __init__(self, returns_tuple: bool) -> None:
+        self.returns_tuple = returns_tuple
 
 
 def weight_shape(module: nn.Module) -> tuple[int, int]:

@@ -110,7 +110,7 @@ def meta_train(
     DivergedError
         If a loss, gradient or shift is not finite; names method, batch and step.
     """
-    optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr)
+    optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
     steps: list[TrainingStep] = []
     for number, batch in enumerate(batches, start=1):
         traced: Trace | None = None
@@ -119,7 +119,8 @@ def meta_train(
             clock = Clock(model.device)
             where = f"{editor.method.name}, training batch {number}, step {bp_step}"
             # From W₀ every step of a batch has the same trace: it does not see the hypernetwork.
-            if traced is None or settings.train_from == "current":
+            shared = model.execution.share_trace and settings.train_from == "original"
+            if traced is None or not shared:
                 with clock.phase("trace"):
                     traced = trace(model, batch.edit, base)
             try:
@@ -183,7 +184,7 @@ def _update(
 def _edit_loss(model: LanguageModel, batch: TokenBatch, base: Shifts, leaves: Shifts) -> float:
     """Paraphrase loss on W₀ + base + leaves; its gradient is accumulated in the leaves."""
     total = 0.0
-    for chunk in batch.chunks(model.device):
+    for chunk in model.chunks(batch):
         logits = model.logits(chunk, add_shifts(base, leaves))
         loss = answer_loss(logits, chunk.labels, chunk.weights)
         loss.backward()
@@ -196,7 +197,7 @@ def _kl_loss(
 ) -> float:
     """KL loss against the unedited model; its gradient is accumulated in the leaves."""
     total = 0.0
-    for chunk in batch.chunks(model.device):
+    for chunk in model.chunks(batch):
         reference = model.unedited_logits(chunk)
         edited = model.logits(chunk, add_shifts(base, leaves))
         loss = loc_coef * kl_divergence(reference, edited, chunk.weights)

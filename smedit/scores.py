@@ -133,10 +133,8 @@ class Scorer:
     def _answer(self, model: LanguageModel, shifts: Shifts) -> dict[_Query, _Answer]:
         answers: dict[_Query, _Answer] = {}
         order = iter(self._batch.order)
-        for chunk in self._batch.chunks(model.device):
+        for chunk in model.chunks(self._batch):
             logits = model.logits(chunk, shifts) if shifts else model.unedited_logits(chunk)
-            if not logits.isfinite().all():
-                raise DivergedError("non-finite logits after editing; try a smaller lr")
             log_p = logits.float().log_softmax(-1)
             best = log_p.argmax(-1).cpu()
             start = 0
@@ -145,6 +143,9 @@ class Scorer:
                     tokens = torch.tensor(query.token_ids)
                     at = torch.arange(start, start + len(tokens))
                     likelihood = log_p[at.to(log_p.device), tokens.to(log_p.device)]
+                    # One non-finite logit makes all log-likelihoods of its token so.
+                    if not likelihood.isfinite().all():
+                        raise DivergedError("non-finite logits after editing; try a smaller lr")
                     answers[query] = _Answer(likelihood.double().cpu(), best[at] == tokens)
                 start += len(sequence.answer_ids)
         return answers

@@ -42,17 +42,27 @@ def least_squares(
 
 def primal(keys: torch.Tensor, values: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
     """(KᵀK + e^λ I)⁻¹ KᵀV by one Cholesky factorization of a d_in × d_in matrix."""
-    return torch.cholesky_solve(keys.T @ values, _factor(keys.T @ keys, log_lambda))
+    return _solve(keys.T @ keys, log_lambda.exp(), keys.T @ values)
 
 
 def dual(keys: torch.Tensor, values: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
     """Kᵀ(KKᵀ + e^λ I)⁻¹ V by one Cholesky factorization of an N × N matrix."""
-    return keys.T @ torch.cholesky_solve(values, _factor(keys @ keys.T, log_lambda))
+    return keys.T @ _solve(keys @ keys.T, log_lambda.exp(), values)
 
 
-def _factor(gram: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
-    eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-    return torch.linalg.cholesky(gram + log_lambda.exp() * eye)
+def _solve(gram: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(G + r I)⁻¹ R for a constant G, with gradients to r and R.
+
+    The factor is a constant for autograd, so that the backward pass takes two triangular solves
+    with it instead of differentiating the factorization. The residual's second term is 0; its
+    gradient, −X dr, is what d((G + r I) X) = dR asks of the right-hand side.
+    """
+    with torch.no_grad():
+        system = gram.clone()
+        system.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(system)
+        solution = torch.cholesky_solve(right, factor)
+    return torch.cholesky_solve(right - (ridge - ridge.detach()) * solution, factor)
 
 
 SHIFT_RULES = {rule.__name__: rule for rule in (outer_product, least_squares)}

@@ -41,7 +41,7 @@ def trace(model: LanguageModel, batch: TokenBatch, shifts: Shifts) -> Trace:
     keys: dict[str, list[torch.Tensor]] = {name: [] for name in model.edit_modules}
     gradients: dict[str, list[torch.Tensor]] = {name: [] for name in model.edit_modules}
     total = 0.0
-    for chunk in batch.chunks(model.device):
+    for chunk in model.chunks(batch):
         at_answers = (chunk.rows, chunk.positions)
         outputs: dict[str, torch.Tensor] = {}
 

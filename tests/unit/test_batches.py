@@ -4,6 +4,7 @@ import torch
 from conftest import make_requests, tiny_tokenizer
 from smedit.batches import edit_batch, token_batch, tokenize
 from smedit.errors import UserError
+from smedit.execution import Execution
 
 
 def test_answers_are_teacher_forced():
@@ -36,13 +37,19 @@ def test_tokens_weigh_one_over_the_answer_tokens_of_their_minibatch():
 @pytest.mark.parametrize("max_tokens", [1, 20, 1000])
 def test_chunks_hold_every_answer_token_once_and_in_order(max_tokens):
     batch = edit_batch(make_requests(9), tiny_tokenizer(), minibatch=4).edit
-    chunks = list(batch.chunks(torch.device("cpu"), max_tokens))
+    chunks = list(batch.chunks(torch.device("cpu"), Execution(max_tokens=max_tokens)))
     labels = torch.cat([chunk.labels for chunk in chunks]).tolist()
     assert labels == [t for s in batch.sequences for t in s.answer_ids]
     assert torch.equal(torch.cat([chunk.weights for chunk in chunks]), batch.weights)
     for chunk in chunks:
         assert len(chunk.sequences) == 1 or chunk.input_ids.numel() <= max_tokens
-        last_answers = [s.answer_ids[:-1] for s in chunk.sequences]
-        for row, position, label in zip(chunk.rows, chunk.positions, chunk.labels, strict=True):
-            following = chunk.input_ids[row, position + 1 : position + 2].tolist()
-            assert following in ([label.item()], [0], []) or not last_answers[row]
+        assert chunk.mask.sum().item() == sum(len(s.input_ids) for s in chunk.sequences)
+        assert chunk.positions.min() == -chunk.n_answer_columns
+        for row, sequence in enumerate(chunk.sequences):
+            assert tuple(chunk.input_ids[row][chunk.mask[row] == 1].tolist()) == sequence.input_ids
+
+
+def test_rows_of_a_chunk_can_be_limited():
+    batch = edit_batch(make_requests(9), tiny_tokenizer(), minibatch=4).edit
+    chunks = list(batch.chunks(torch.device("cpu"), Execution(max_rows=4)))
+    assert [len(chunk.sequences) for chunk in chunks] == [4, 4, 1]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from conftest import make_model, make_requests
-from smedit import batches
 from smedit.batches import edit_batch
 from smedit.editor import Editor
 from smedit.errors import UserError
+from smedit.execution import Execution, plain
 from smedit.locality import kl_divergence, squared_norm
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
@@ -88,10 +88,10 @@ def test_two_halves_are_the_gradient_of_one_graph(method):
 
     whole = make_editor(model, method)
     shifts = whole.predict(trace(model, batch.edit, {}))
-    (chunk,) = batch.paraphrase.chunks(model.device)
+    (chunk,) = model.chunks(batch.paraphrase)
     loss = answer_loss(model.logits(chunk, shifts), chunk.labels, chunk.weights)
     if whole.method.locality == "kl":
-        (chunk,) = batch.locality.chunks(model.device)
+        (chunk,) = model.chunks(batch.locality)
         edited, reference = model.logits(chunk, shifts), model.unedited_logits(chunk)
         loss = loss + 0.6 * kl_divergence(reference, edited, chunk.weights)
     else:
@@ -107,20 +107,15 @@ def test_two_halves_are_the_gradient_of_one_graph(method):
 
 
 @pytest.mark.parametrize("method", ["MALMEN", "SMEdit"])
-def test_physical_batches_do_not_change_numbers(method, monkeypatch):
-    model = make_model()
+@pytest.mark.parametrize("execution", [Execution(max_tokens=8), Execution(max_rows=2), plain(4)])
+def test_execution_does_not_change_what_is_trained(method, execution):
     results = []
-    for max_tokens in (8, 10_000):
-        chunks = batches.TokenBatch.chunks
-        monkeypatch.setattr(
-            batches.TokenBatch,
-            "chunks",
-            lambda self, device, size=max_tokens, chunks=chunks: chunks(self, device, size),
-        )
+    for how in (Execution(), execution):
+        model = make_model()
+        model.execution = how
         editor = make_editor(model, method)
         meta_train(editor, model, make_batches(model), 2, SETTINGS)
         results.append(parameters(editor))
-        monkeypatch.undo()
     assert torch.allclose(*results, atol=1e-4)
 
 

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from conftest import ARCHITECTURES, make_model, make_requests
-from smedit.batches import edit_batch
+from smedit.batches import edit_batch, token_batch, tokenize
 from smedit.errors import UserError
+from smedit.execution import Execution, plain
 from smedit.frozen_states import FrozenStates
+from smedit.tracing import answer_loss, trace
 
 
 def full_forward(model, sequence):
@@ -17,16 +19,59 @@ def edit_tokens(model, n=6):
     return edit_batch(make_requests(n), model.tokenizer, minibatch=4).edit
 
 
+EXECUTIONS = [
+    Execution(),
+    Execution(answers_only=False),
+    Execution(frozen_once=False),
+    plain(minibatch=6),
+]
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("layers", [(2, 3), (0, 3)])
-def test_frozen_states_give_the_full_forward(architecture, layers):
+@pytest.mark.parametrize("layers", [(2, 3), (0, 3), (3,)])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_every_execution_gives_the_full_forward(architecture, layers, execution):
     model = make_model(architecture, layers)
+    model.execution = execution
     batch = edit_tokens(model)
     expected = torch.cat([full_forward(model, s) for s in batch.sequences])
-    (chunk,) = batch.chunks(model.device)
+    (chunk,) = model.chunks(batch)
     with torch.no_grad():
         assert torch.allclose(model.logits(chunk, {}), expected, atol=1e-4, rtol=1e-4)
         assert torch.allclose(model.unedited_logits(chunk), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("layers", [(2, 3), (0, 3), (3,)])
+def test_every_execution_traces_and_differentiates_alike(architecture, layers):
+    model = make_model(architecture, layers)
+    batch = edit_tokens(model)
+    torch.manual_seed(1)
+    shifts = {name: 0.1 * torch.randn(model.shape(name)) for name in model.edit_modules}
+    found = []
+    for execution in EXECUTIONS:
+        model.execution, model.states = execution, FrozenStates(model.owner)
+        traced = trace(model, batch, shifts)
+        leaves = {name: shift.clone().requires_grad_() for name, shift in shifts.items()}
+        (chunk,) = model.chunks(batch)
+        answer_loss(model.logits(chunk, leaves), chunk.labels, chunk.weights).backward()
+        gradients = [leaf.grad for leaf in leaves.values()]
+        found.append([*traced.keys.values(), *traced.gradients.values(), *gradients])
+    for other in found[:-1]:
+        for tensor, expected in zip(other, found[-1], strict=True):
+            assert expected.norm() > 0
+            assert torch.allclose(tensor, expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
+
+
+def test_prompts_of_one_token_and_answers_of_many():
+    model = make_model()
+    prompts = [("w1", "w2 w3 w4"), ("w5 w6 w7 w8 w9", "w1"), ("w2", "w3")]
+    sequences = [tokenize(model.tokenizer, *prompt) for prompt in prompts]
+    batch = token_batch(sequences, minibatch=3)
+    (chunk,) = model.chunks(batch)
+    expected = torch.cat([full_forward(model, s) for s in batch.sequences])
+    with torch.no_grad():
+        assert torch.allclose(model.logits(chunk, {}), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -35,7 +80,7 @@ def test_a_shift_is_the_weight_change(architecture):
     batch = edit_tokens(model)
     torch.manual_seed(1)
     shifts = {name: torch.randn(model.shape(name)) for name in model.edit_modules}
-    (chunk,) = batch.chunks(model.device)
+    (chunk,) = model.chunks(batch)
     with torch.no_grad():
         before = model.logits(chunk, {})
         shifted = model.logits(chunk, shifts)

@@ -1,0 +1,41 @@
+"""How forward passes are carried out. Never what they compute: every setting gives equal numbers.
+
+The defaults leave out whatever the method does not ask for; ``docs/performance.md`` says why that
+is exact. `plain` is the straightforward way, to compare with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Settings of a language model's forward passes.
+
+    Attributes
+    ----------
+    frozen_once
+        Run the blocks below the first edited one once per sequence, and keep what they compute.
+        Without it each pass runs the whole model.
+    answers_only
+        At prompt tokens compute only what answer tokens need: no logits, no gradients in a trace,
+        and nothing of the last block but its keys and values.
+    share_trace
+        Trace a training batch once if all its steps start from W₀.
+    max_tokens
+        Padded tokens of one pass.
+    max_rows
+        Sequences of one pass; None is no limit.
+    """
+
+    frozen_once: bool = True
+    answers_only: bool = True
+    share_trace: bool = True
+    max_tokens: int = 4096
+    max_rows: int | None = None
+
+
+def plain(minibatch: int) -> Execution:
+    """The whole model, all logits, and physical batches of one minibatch."""
+    return Execution(frozen_once=False, answers_only=False, share_trace=False, max_rows=minibatch)
