@@ -15,6 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.facts import EditRequest, Prompt
+from smedit.known_tokens import KnownTokens
+
+Tokenizer = PreTrainedTokenizerBase | KnownTokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TokenizedPrompt:
         return self.input_ids, len(self.answer_ids)
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, answer: str) -> TokenizedPrompt:
+def tokenize(tokenizer: Tokenizer, text: str, answer: str) -> TokenizedPrompt:
     """Tokenize a prompt with special tokens, and ``" " + answer`` without them.
 
     Raises
@@ -183,9 +186,7 @@ class EditBatch:
     locality: TokenBatch
 
 
-def edit_batch(
-    requests: Sequence[EditRequest], tokenizer: PreTrainedTokenizerBase, minibatch: int
-) -> EditBatch:
+def edit_batch(requests: Sequence[EditRequest], tokenizer: Tokenizer, minibatch: int) -> EditBatch:
     """Tokenize and batch the edit, paraphrase and locality prompts, each sorted by itself."""
 
     def batch(prompts: list[Prompt]) -> TokenBatch:

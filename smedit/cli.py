@@ -59,11 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     freeze = command("freeze", _freeze, "run the frozen part of a model over a dataset, once")
     freeze.set_defaults(warm=True)
     freeze.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+    freeze.add_argument("--before", type=Path, required=True, help="tokens and scores to write")
 
     cell = command("run-cell", _run_cell, "train and evaluate one cell of the grid")
     cell.set_defaults(warm=True)
     cell.add_argument("--job", type=_json, required=True, help="settings, as JSON")
     cell.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
+    cell.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
     cell.add_argument("--chosen", type=Path, help="what `choose` wrote")
 
     choose = command("choose", _choose, "choose hyperparameters from a model's search")
@@ -92,7 +94,7 @@ def _prepare_model(options: argparse.Namespace) -> None:
 def _freeze(options: argparse.Namespace) -> None:
     from smedit.experiment import freeze
 
-    freeze(options.job, options.out)
+    freeze(options.job, options.out, options.before)
 
 
 def _run_cell(options: argparse.Namespace) -> None:
@@ -103,7 +105,7 @@ def _run_cell(options: argparse.Namespace) -> None:
         chosen = _read_json(options.chosen)
         job["hyperparameters"].update(chosen.get(job["settings"]["method"], {}))
     try:
-        result = run_cell(job, options.states)
+        result = run_cell(job, options.states, _read_json(options.before))
     except DivergedError as error:
         if job["split"] != "tune":
             raise

@@ -20,30 +20,40 @@ from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest, Splits
 from smedit.files import replacing
 from smedit.frozen_states import FrozenStates
+from smedit.known_tokens import KnownTokens
 from smedit.language_model import LanguageModel
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
-from smedit.model_sources import load_model
+from smedit.model_sources import load_model, load_tokenizer
 from smedit.readers import load_requests
 from smedit.scores import RowScore, Scorer
 
 log = logging.getLogger("smedit")
 
 
-def open_model(job: Mapping[str, Any], states: Path | None) -> LanguageModel:
-    """Load a job's language model, with frozen states from a file if one is given.
+def open_model(
+    job: Mapping[str, Any], states: Path | None = None, known: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    """Load a job's language model.
 
     Parameters
     ----------
     job
-        ``model`` (name), ``model_folder``, ``edit_modules``, ``dtype``, ``device``, ``threads``.
+        ``model`` (name), ``model_folder``, ``edit_modules``, ``precision``, ``device``,
+        ``threads``.
     states
-        A file that `freeze` wrote.
+        Frozen states that `freeze` wrote.
+    known
+        Token ids that `freeze` wrote.
     """
     torch.set_num_threads(job["threads"])
-    dtype = getattr(torch, job["dtype"])
-    model, tokenizer = load_model(Path(job["model_folder"]), dtype, _device(job["device"]))
-    language_model = LanguageModel(model, tokenizer, job["edit_modules"], name=job["model"])
+    folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
+    language_model = LanguageModel(
+        load_model(folder, precision, _device(job["device"])),
+        KnownTokens(lambda: load_tokenizer(folder), known),
+        job["edit_modules"],
+        name=job["model"],
+    )
     if states is not None:
         language_model.states = FrozenStates.open(states, language_model.owner)
     return language_model
@@ -57,26 +67,30 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def freeze(job: Mapping[str, Any], out: Path) -> None:
-    """Run the frozen part of a model once over every row that a dataset's jobs use.
+def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
+    """Do once what is the same for all cells of a model and a dataset.
 
     Parameters
     ----------
     job
         As in `open_model`, and ``dataset`` (name), ``dataset_spec``, ``seed``, ``minibatch``, and
         ``rows``: how many of the ``train``, ``tune`` and ``eval`` split.
-    out
-        The safetensors file to write.
+    states
+        The safetensors file to write: what the frozen part of the model computes for every row.
+    before
+        The JSON file to write: token ids of every text, and the unedited model's scores of the
+        ``tune`` and ``eval`` rows.
     """
-    model = open_model(job, None)
+    model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     rows = {split: _rows(job, splits, split, count) for split, count in job["rows"].items()}
     batch = edit_batch(rows.pop("train"), model.tokenizer, job["minibatch"])
     sequences = [
         s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
     ]
-    for requests in rows.values():
-        sequences += Scorer(requests, model.tokenizer).sequences
+    scorers = {split: Scorer(requests, model.tokenizer) for split, requests in rows.items()}
+    for scorer in scorers.values():
+        sequences += scorer.sequences
     start = time.perf_counter()
     group = 256
     for done in range(group, len(sequences) + group, group):
@@ -84,11 +98,16 @@ def freeze(job: Mapping[str, Any], out: Path) -> None:
         share = min(done / len(sequences), 1)
         spent = time.perf_counter() - start
         log.info("%.0f %% of the rows, about %.0f s left", 100 * share, spent / share - spent)
-    model.states.save(out)
-    log.info("%d distinct sequences, %.1f MB", len(model.states), out.stat().st_size / 1e6)
+    model.states.save(states)
+    log.info("%d distinct sequences, %.1f MB", len(model.states), states.stat().st_size / 1e6)
+    scores = {
+        split: [dataclasses.asdict(row) for row in scorer.score(model, {})]
+        for split, scorer in scorers.items()
+    }
+    _write_json({"tokens": model.tokenizer.as_json(), "unedited": scores}, before)
 
 
-def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
+def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) -> dict[str, Any]:
     """Train and evaluate one cell.
 
     Parameters
@@ -97,8 +116,8 @@ def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
         As in `open_model`, and ``dataset_spec``, ``split`` (``tune`` or ``eval``), ``eval_edits``
         (requests that are scored, in batches of ``n_edits``), ``settings`` (the columns of
         `smedit.grid.CELL_COLUMNS`) and ``hyperparameters``.
-    states
-        Frozen states of the model for the dataset.
+    states, before
+        What `freeze` wrote for the model and the dataset.
 
     Returns
     -------
@@ -110,7 +129,7 @@ def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
     n_edits, bp_steps = settings["n_edits"], settings["bp_steps"]
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    model = open_model(job, states)
+    model = open_model(job, states, before["tokens"])
     seconds["load"] = time.perf_counter() - start
     memory = {"load": _peak_memory(model.device)}
     frozen_before = len(model.states)
@@ -124,7 +143,11 @@ def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
         steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
     memory["train"] = _peak_memory(model.device)
 
-    rows: list[tuple[int, RowScore]] = []
+    rows = [
+        (0, RowScore(**row))
+        for row in before["unedited"][job["split"]]
+        if row["request"] < job["eval_edits"]
+    ]
     requests = _rows(job, splits, job["split"], job["eval_edits"])
     trained = {name: value.clone() for name, value in editor.state_dict().items()}
     parts = _cut(requests, n_edits)
@@ -157,7 +180,7 @@ def run_cell(job: Mapping[str, Any], states: Path) -> dict[str, Any]:
         },
         "environment": {
             "device": _device_name(model.device),
-            "dtype": job["dtype"],
+            "precision": job["precision"],
             "threads": job["threads"],
         },
         "training": [dataclasses.asdict(step) for step in steps],
@@ -175,8 +198,12 @@ def diverged_result(job: Mapping[str, Any], error: DivergedError) -> dict[str, A
 
 def write_result(result: Mapping[str, Any], out: Path) -> None:
     """Write a result as JSON, under a temporary name first."""
+    _write_json(result, out)
+
+
+def _write_json(value: Mapping[str, Any], out: Path) -> None:
     with replacing(out) as part:
-        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _rows(job: Mapping[str, Any], splits: Splits, split: str, count: int) -> Sequence[EditRequest]:
@@ -228,17 +255,17 @@ def _edit_and_score(
     hyper: Mapping[str, Any],
     clock: Clock,
 ) -> list[tuple[int, RowScore]]:
-    """Scores with their stage: 0 before editing, s after backpropagation step s."""
+    """Scores with their stage: s after backpropagation step s."""
     batch = _edit_batch(requests, model, hyper).edit
     scorer = Scorer(requests, model.tokenizer)
-    stages = [scorer.score(model, {})]
     edits = editor.edit(model, batch, bp_steps)
-    for _ in range(bp_steps):
+    scored: list[tuple[int, RowScore]] = []
+    for stage in range(1, bp_steps + 1):
         with clock.phase("edit"):
             shifts = next(edits)
         with clock.phase("score"):
-            stages.append(scorer.score(model, shifts))
-    return [(stage, row) for stage, rows in enumerate(stages) for row in rows]
+            scored += [(stage, row) for row in scorer.score(model, shifts)]
+    return scored
 
 
 def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:

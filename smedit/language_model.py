@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, token_batch
+from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, Tokenizer, token_batch
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.frozen_states import Frozen, FrozenStates
@@ -58,7 +58,7 @@ class LanguageModel:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         edit_modules: Sequence[str],
         name: str = "model",
         execution: Execution = Execution(),  # noqa: B008 - it is immutable

@@ -100,9 +100,7 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
     log.info("model %s: %.0f MB ready in %.0f s", name, size, time.perf_counter() - start)
 
 
-def load_model(
-    folder: Path, dtype: torch.dtype, device: torch.device
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """Load a model that `prepare_model` made: local files only, safetensors only, frozen.
 
     Parameters
@@ -116,26 +114,19 @@ def load_model(
 
     Returns
     -------
-    model : PreTrainedModel
+    PreTrainedModel
         In eval mode, without gradients and without a cache. Attention is PyTorch's
         ``scaled_dot_product_attention`` where transformers has it for the architecture; GPT-J has
         the eager one only.
-    tokenizer : PreTrainedTokenizerBase
-        Its tokenizer.
 
     Raises
     ------
     UserError
         If a file is missing, truncated or altered, or the model cannot be loaded.
     """
-    source = _read_json(folder, SOURCE)
-    weights = Path(source.get("folder", folder))
-    _check_files(folder, weights, _read_json(folder, CHECKSUMS))
+    source, weights = _checked_source(folder)
     disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            weights, local_files_only=True, trust_remote_code=False
-        )
         if source["spec"]["source"] == "random":
             model = _draw_weights(weights, source["spec"]["seed"], dtype, device)
         else:
@@ -145,7 +136,33 @@ def load_model(
     except Exception as error:
         raise UserError(f"model folder {weights} cannot be loaded ({_one_line(error)})") from error
     model.config.use_cache = False
-    return model.eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model that `prepare_model` made: local files only.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, truncated or altered, or the tokenizer cannot be loaded.
+    """
+    _, weights = _checked_source(folder)
+    try:
+        return AutoTokenizer.from_pretrained(
+            weights, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        reason = _one_line(error)
+        raise UserError(f"tokenizer of {weights} cannot be loaded ({reason})") from error
+
+
+def _checked_source(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What `prepare_model` noted about a model, and where its weights are."""
+    source = _read_json(folder, SOURCE)
+    weights = Path(source.get("folder", folder))
+    _check_files(folder, weights, _read_json(folder, CHECKSUMS))
+    return source, weights
 
 
 # --- the sources: each fills a new folder, or names the folder that holds the model ---------------

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from smedit.batches import TokenizedPrompt, token_batch, tokenize
+from smedit.batches import TokenizedPrompt, Tokenizer, token_batch, tokenize
 from smedit.errors import DivergedError
 from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel, Shifts
@@ -72,7 +71,7 @@ class Scorer:
         The model's.
     """
 
-    def __init__(self, requests: Sequence[EditRequest], tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, requests: Sequence[EditRequest], tokenizer: Tokenizer) -> None:
         inputs: dict[tuple[tuple[int, ...], int], int] = {}
         sequences: list[TokenizedPrompt] = []
 

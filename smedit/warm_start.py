@@ -52,7 +52,7 @@ THREADS = (
 """What Snakemake sets to a job's number of threads. Libraries read it when they are imported."""
 
 PER_JOB = {"TMPDIR", "TMP", "TEMP", "TEMPDIR", "PWD", "OLDPWD", "SHLVL", "_", SERVER}
-"""Variables that Snakemake or the shell sets for a job, and that no library reads at import."""
+"""Variables that Snakemake or the shell sets for a job; none changes a number."""
 
 LARGEST = 2**20
 """Bytes of the longest message; the system sends no longer one as a whole."""

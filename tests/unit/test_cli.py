@@ -8,6 +8,8 @@ from conftest import make_model
 from smedit import experiment
 from smedit.cli import main
 from smedit.grid import CELL_COLUMNS
+from smedit.readers import load_requests
+from smedit.scores import RowScore, Scorer
 
 HYPER = {
     "minibatch": 4,
@@ -27,7 +29,7 @@ def make_job(**changes):
         "model": "tiny",
         "model_folder": "unused",
         "edit_modules": ["model.layers.2.mlp.down_proj", "model.layers.3.mlp.down_proj"],
-        "dtype": "float32",
+        "precision": "float32",
         "device": "cpu",
         "threads": 1,
         "dataset": "qa",
@@ -46,14 +48,17 @@ def make_job(**changes):
 @pytest.fixture
 def tiny(monkeypatch):
     model = make_model()
-    monkeypatch.setattr(experiment, "load_model", lambda *_: (model.model, model.tokenizer))
+    monkeypatch.setattr(experiment, "load_model", lambda *_: model.model)
+    monkeypatch.setattr(experiment, "load_tokenizer", lambda _: model.tokenizer)
 
 
 def run_cell(tmp_path, job, *more):
-    states, out = tmp_path / "states.safetensors", tmp_path / "result.json"
-    assert main(["freeze", "--job", json.dumps(make_job()), "--out", str(states)]) == 0
-    arguments = ["--job", json.dumps(job), "--states", str(states), "--out", str(out), *more]
-    return main(["run-cell", *arguments]), out
+    out = tmp_path / "result.json"
+    frozen = [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
+    freeze = ["freeze", "--job", json.dumps(make_job()), "--out", *frozen]
+    assert main([str(argument) for argument in freeze]) == 0
+    cell = ["run-cell", "--job", json.dumps(job), "--states", *frozen, "--out", out, *more]
+    return main([str(argument) for argument in cell]), out
 
 
 def test_a_cell_from_the_command_line(tiny, tmp_path):
@@ -111,6 +116,19 @@ def test_a_cut_input_file_is_named(tiny, tmp_path, capsys):
     assert status == 2
     assert "chosen.json: cannot be read" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_cell_loads_no_tokenizer(tiny, tmp_path, monkeypatch):
+    run_cell(tmp_path, make_job())
+    before = json.loads((tmp_path / "before.json").read_text())
+    loaded = []
+    model = experiment.open_model(make_job(), None, before["tokens"])
+    monkeypatch.setattr(experiment, "load_tokenizer", loaded.append)
+    rows = load_requests("qa", make_job()["dataset_spec"], 0).eval[:8]
+    scorer = Scorer(rows, model.tokenizer)
+    assert not loaded
+    unedited = [RowScore(**row) for row in before["unedited"]["eval"]]
+    assert scorer.score(model, {}) == unedited
 
 
 def test_choose(tmp_path):

@@ -93,7 +93,7 @@ def fake_result(cell: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     settings = {**cell, **config["hyperparameters"], "split": "eval"}
     return {
         "settings": {**settings, "eval_edits": config["eval_edits"]},
-        "environment": {"device": "cpu", "dtype": "float32", "threads": 1},
+        "environment": {"device": "cpu", "precision": "float32", "threads": 1},
         "training": training,
         "scores": fake_scores(cell, config["eval_edits"]),
         "seconds": {

@@ -13,7 +13,7 @@ from smedit import pretraining, wheels
 from smedit.architectures import check_edit_modules, module_shapes
 from smedit.errors import UserError
 from smedit.gguf_conversion import convert_gguf
-from smedit.model_sources import load_model, prepare_model
+from smedit.model_sources import load_model, load_tokenizer, prepare_model
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ROOT / "config" / "architectures"
@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def load(folder, dtype=torch.float32):
-    return load_model(folder, dtype, CPU)
+    return load_model(folder, dtype, CPU), load_tokenizer(folder)
 
 
 def copy_of_tiny_llama(folder):

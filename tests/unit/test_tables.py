@@ -25,7 +25,7 @@ def result(rows_by_stage, **changes):
     steps = settings["bp_steps"]
     return {
         "settings": settings,
-        "environment": {"device": "cpu", "dtype": "float32", "threads": 1},
+        "environment": {"device": "cpu", "precision": "float32", "threads": 1},
         "training": [
             {"seconds": {"trace": 2.0, "shift": 1.0} if s == 0 else {"shift": 3.0}}
             for s in range(steps)

@@ -5,6 +5,7 @@ rule cell:
     input:
         model="resources/models/{model}",
         states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.json",
         chosen=f"{RESULTS}/tuning/chosen/{{model}}.json",
     output:
         f"{RESULTS}/cells/{CELLS.wildcard_pattern}.json",
@@ -22,5 +23,5 @@ rule cell:
     params:
         job=cell_job,
     shell:
-        "smedit run-cell --job {params.job:q} --states {input.states} --chosen {input.chosen}"
-        " --out {output} > {log} 2>&1"
+        "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
+        " --chosen {input.chosen} --out {output} > {log} 2>&1"

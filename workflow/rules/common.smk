@@ -7,7 +7,7 @@ def model_job(model):
         "model": model,
         "model_folder": f"resources/models/{model}",
         "edit_modules": expand_modules(config["models"][model]["edit_modules"]),
-        "dtype": config["dtype"],
+        "precision": config["precision"],
         "device": config["device"],
         "threads": config["threads"],
     }

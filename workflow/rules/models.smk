@@ -26,7 +26,8 @@ rule freeze:
     input:
         model="resources/models/{model}",
     output:
-        f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.json",
     log:
         f"{RESULTS}/logs/freeze/{{model}}/{{dataset}}/seed~{{seed}}.log",
     benchmark:
@@ -48,4 +49,5 @@ rule freeze:
             }
         ),
     shell:
-        "smedit freeze --job {params.job:q} --out {output} > {log} 2>&1"
+        "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"
+        " > {log} 2>&1"

@@ -5,6 +5,7 @@ rule tune_cell:
     input:
         model="resources/models/{model}",
         states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{config['seeds'][0]}.safetensors",
+        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{config['seeds'][0]}.json",
     output:
         f"{RESULTS}/tuning/{TUNING.wildcard_pattern}.json",
     log:
@@ -21,7 +22,8 @@ rule tune_cell:
     params:
         job=tuning_job,
     shell:
-        "smedit run-cell --job {params.job:q} --states {input.states} --out {output} > {log} 2>&1"
+        "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
+        " --out {output} > {log} 2>&1"
 
 
 rule choose:

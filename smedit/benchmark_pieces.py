@@ -1,0 +1,251 @@
+"""One piece of work on one path: a training batch, or an edit batch that is edited and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from smedit.batches import EditBatch, TokenBatch, edit_batch, token_batch
+from smedit.clock import Clock
+from smedit.editor import Editor
+from smedit.execution import Execution, plain
+from smedit.facts import EditRequest
+from smedit.language_model import LanguageModel
+from smedit.meta_training import TrainingSettings, TrainingStep, meta_train
+from smedit.method import Locality, load_method, variant_name
+from smedit.scores import Scorer
+
+TRAINING, EDITING = "training batch", "edit and score"
+"""The two pieces of work that are timed."""
+
+COMPARED_ROWS = 8
+"""Requests whose edited logits are compared between paths."""
+
+
+def paths(minibatch: int) -> dict[str, Execution]:
+    """Name the plain path, each saving added to those before it, and the fast path with all."""
+    slow = plain(minibatch)
+    return {
+        "plain": slow,
+        "frozen once": dataclasses.replace(slow, frozen_once=True),
+        "+ answers only": dataclasses.replace(slow, frozen_once=True, answers_only=True),
+        "+ large batches": Execution(share_trace=False),
+        "fast": Execution(),
+    }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with its number of steps and its locality loss."""
+
+    method: str
+    bp_steps: int
+    locality: Locality
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Variant:
+        """Read an entry of the settings; what it leaves out is the method's own."""
+        default = load_method(entry["method"])
+        return cls(
+            entry["method"],
+            entry.get("bp_steps", default.bp_steps),
+            entry.get("locality", default.locality),
+        )
+
+    @property
+    def label(self) -> str:
+        """As in the tables of scores: ``MALMEN + MBPS``."""
+        return variant_name(self.method, self.bp_steps, self.locality)
+
+
+class Work:
+    """The batches of n edits and the settings of a measurement, the same on every path.
+
+    Parameters
+    ----------
+    model
+        Its tokenizer and edit modules are used.
+    variant
+        What is trained.
+    train, evaluate
+        n requests to train on, and n to edit and score.
+    hyperparameters
+        As in a configuration.
+    seed
+        Seeds the editor.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        variant: Variant,
+        train: Sequence[EditRequest],
+        evaluate: Sequence[EditRequest],
+        hyperparameters: Mapping[str, Any],
+        seed: int,
+    ) -> None:
+        hyper = hyperparameters
+        self.variant, self.seed, self.lr = variant, seed, hyper["lr"]
+        self.train: EditBatch = edit_batch(train, model.tokenizer, hyper["minibatch"])
+        self.edit: TokenBatch = edit_batch(evaluate, model.tokenizer, hyper["minibatch"]).edit
+        self.scorer = Scorer(evaluate, model.tokenizer)
+        self.training = TrainingSettings(
+            meta_lr=hyper["meta_lr"],
+            loc_coef=hyper["loc_coef"],
+            reg_coef=hyper["reg_coef"],
+            max_grad_norm=hyper["max_grad_norm"],
+            adam_repeats=variant.bp_steps,
+            train_from="original",
+        )
+        size = {key: hyper[key] for key in ("rank", "n_blocks") if key in hyper}
+        self.method = dataclasses.replace(
+            load_method(variant.method), locality=variant.locality, **size
+        )
+
+    def freeze(self, model: LanguageModel) -> None:
+        """Compute the frozen states of every sequence, so that none is computed while timed."""
+        parts = (self.train.edit, self.train.paraphrase, self.train.locality, self.edit)
+        model.freeze([s for part in (*parts, self.scorer) for s in part.sequences])
+
+    def editor(self, model: LanguageModel) -> Editor:
+        """Make a fresh editor, the same every time."""
+        shapes = {name: model.shape(name) for name in model.edit_modules}
+        return Editor(self.method, shapes, lr=self.lr, seed=self.seed).to(model.device)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run through both pieces took, and what it computed.
+
+    Attributes
+    ----------
+    seconds
+        Piece → phase → seconds, summed over backpropagation steps.
+    steps
+        The training steps.
+    learned
+        Parameter of the hypernetwork → its change by training.
+    shifts
+        Edit module name → Δ (d_in, d_out) after the last editing step.
+    logits
+        (n, vocabulary) at answer tokens of a few edit requests, on W₀ + shifts.
+    scores
+        (metric, score) → mean over rows.
+    """
+
+    seconds: dict[str, dict[str, float]]
+    steps: list[TrainingStep]
+    learned: dict[str, torch.Tensor]
+    shifts: dict[str, torch.Tensor]
+    logits: torch.Tensor
+    scores: dict[tuple[str, str], float]
+
+
+def train_batch(model: LanguageModel, work: Work, editor: Editor) -> list[TrainingStep]:
+    """Meta-train on one batch."""
+    return meta_train(editor, model, [work.train], work.variant.bp_steps, work.training)
+
+
+def seconds_by_phase(steps: Sequence[TrainingStep]) -> dict[str, float]:
+    """Phase → seconds, summed over steps."""
+    seconds: dict[str, float] = {}
+    for step in steps:
+        for phase, spent in step.seconds.items():
+            seconds[phase] = seconds.get(phase, 0.0) + spent
+    return seconds
+
+
+def run(
+    model: LanguageModel,
+    work: Work,
+    execution: Execution,
+    around: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
+) -> Run:
+    """Train a fresh editor on one batch, then edit n other requests with it and score them once.
+
+    Parameters
+    ----------
+    model
+        Opened; its execution is set.
+    work
+        What to do.
+    execution
+        How forward passes are carried out.
+    around
+        Piece → a context to run it in.
+    """
+    model.execution = execution
+    editor = work.editor(model)
+    start = {name: value.clone() for name, value in editor.named_parameters()}
+    with around(TRAINING):
+        steps = train_batch(model, work, editor)
+    clock = Clock(model.device)
+    with around(EDITING):
+        with clock.phase("edit"):
+            *_, shifts = editor.edit(model, work.edit, work.variant.bp_steps)
+        with clock.phase("score"):
+            rows = work.scorer.score(model, shifts)
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.metric, row.score), []).append(row.value)
+    return Run(
+        seconds={TRAINING: seconds_by_phase(steps), EDITING: clock.seconds},
+        steps=steps,
+        learned={k: (v - start[k]).detach() for k, v in editor.named_parameters()},
+        shifts={name: shift.detach() for name, shift in shifts.items()},
+        logits=_edited_logits(model, work, shifts),
+        scores={key: sum(values) / len(values) for key, values in groups.items()},
+    )
+
+
+@torch.no_grad()
+def _edited_logits(
+    model: LanguageModel, work: Work, shifts: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    few = token_batch(work.edit.sequences[:COMPARED_ROWS], minibatch=COMPARED_ROWS)
+    return torch.cat([model.logits(chunk, shifts) for chunk in model.chunks(few)])
+
+
+def differences(one: Run, other: Run) -> dict[str, float]:
+    """Largest relative differences of two runs of the same work; scores: absolute.
+
+    Returns
+    -------
+    dict
+        ``training losses and norms``, ``shift norms``, ``learned parameters``, ``edited shifts``,
+        ``edited logits`` and ``scores``.
+    """
+    numbers = ("edit_loss", "locality_loss", "gradient_norm")
+    pairs = list(zip(one.steps, other.steps, strict=True))
+    return {
+        "training losses and norms": max(
+            _relative(getattr(a, name), getattr(b, name)) for a, b in pairs for name in numbers
+        ),
+        "shift norms": max(
+            _relative(norm, b.shift_norms[name])
+            for a, b in pairs
+            for name, norm in a.shift_norms.items()
+        ),
+        "learned parameters": _distance(one.learned, other.learned),
+        "edited shifts": max(
+            _distance({name: one.shifts[name]}, {name: other.shifts[name]}) for name in one.shifts
+        ),
+        "edited logits": _distance({"": one.logits.float()}, {"": other.logits.float()}),
+        "scores": max(abs(value - other.scores[key]) for key, value in one.scores.items()),
+    }
+
+
+def _relative(one: float, other: float) -> float:
+    return abs(one - other) / max(abs(one), abs(other), 1e-30)
+
+
+def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    """Norm of the difference of all tensors together, relative to the norm of the first."""
+    apart = sum((one[name] - other[name]).square().sum().item() for name in one)
+    length = sum(value.square().sum().item() for value in one.values())
+    return (apart / max(length, 1e-60)) ** 0.5

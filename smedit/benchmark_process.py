@@ -1,0 +1,175 @@
+"""A measurement in a process of its own, and what it measures there: peak memory, operations.
+
+Peak memory never falls within a process, and memory-mapped weights stay resident: so each
+measured number comes from a process that did nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from smedit.benchmark_pieces import Variant, Work, paths, run, seconds_by_phase, train_batch
+from smedit.errors import UserError
+from smedit.execution import Execution
+from smedit.experiment import open_model
+from smedit.facts import EditRequest
+from smedit.language_model import LanguageModel
+from smedit.readers import load_requests
+
+WARM_UP = 8
+"""Edits of the untimed batch that a process runs first."""
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a module in a fresh process that ends with it.
+
+    Raises
+    ------
+    UserError
+        If the process was killed.
+    """
+    start = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=start) as pool:
+            return pool.submit(function, *arguments).result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a measuring process was killed, most likely for its memory; use a smaller n_edits"
+        ) from error
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this process so far in MB: of the GPU where one is used, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: a process started by a large one begins with that one's peak.
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+class OperationCount(TorchDispatchMode):
+    """Counts floating-point operations of matrix products and convolutions that run inside it.
+
+    `torch.utils.flop_counter.FlopCounterMode` would count alike, but it also follows modules with
+    hooks, which `torch.autograd.grad` with respect to a module's output does not allow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation and add what it takes."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += count(*args, **kwargs, out_val=out)
+        return out
+
+
+def requests_of(job: Mapping[str, Any], n_edits: int) -> tuple[list[EditRequest], ...]:
+    """Read the first n requests of the ``train`` and of the ``eval`` split.
+
+    Raises
+    ------
+    UserError
+        If there are fewer.
+    """
+    splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    parts = []
+    for name in ("train", "eval"):
+        rows = getattr(splits, name)
+        if len(rows) < n_edits:
+            raise UserError(
+                f"benchmark: dataset {job['dataset']} has {len(rows)} {name} rows, {n_edits} are "
+                "needed; use a smaller n_edits"
+            )
+        parts.append(list(rows[:n_edits]))
+    return tuple(parts)
+
+
+def make_work(job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_edits: int) -> Work:
+    """Build the work of a variant on n edits."""
+    train, evaluate = requests_of(job, n_edits)
+    return Work(model, variant, train, evaluate, job["hyperparameters"], job["seed"])
+
+
+# --- what runs in the new processes; arguments and results can be pickled --------------------------
+
+
+def save_states(job: Mapping[str, Any], n_edits: int, states: Path) -> None:
+    """Write the frozen states of all sequences that work on up to n edits needs."""
+    model = open_model(job)
+    make_work(job, model, Variant.of({"method": "SMEdit"}), n_edits).freeze(model)
+    model.states.save(states)
+
+
+def measure_path(
+    job: Mapping[str, Any], states: Path, variant: Variant, n_edits: int, path: str
+) -> dict[str, Any]:
+    """Run both pieces once on a path, untimed.
+
+    Returns
+    -------
+    dict
+        ``memory_mb``: peak after loading and after both pieces; ``operations``: piece → count.
+    """
+    execution = paths(job["hyperparameters"]["minibatch"])[path]
+    model = open_model(job, states if execution.frozen_once else None)
+    work = make_work(job, model, variant, n_edits)
+    memory = {"load": peak_memory_mb(model.device)}
+    operations: dict[str, int] = {}
+
+    @contextmanager
+    def counted(piece: str) -> Iterator[None]:
+        with OperationCount() as count:
+            yield
+        operations[piece] = count.total
+
+    run(model, work, execution, counted)
+    memory["total"] = peak_memory_mb(model.device)
+    return {"memory_mb": memory, "operations": operations}
+
+
+def measure_point(
+    job: Mapping[str, Any], states: Path, variant: Variant, n_edits: int, repetitions: int
+) -> dict[str, Any]:
+    """Time training batches on the fast path, after a small untimed one.
+
+    Returns
+    -------
+    dict
+        ``seconds``: per repetition, phase → seconds; ``memory_mb``: peak after loading and after
+        training.
+    """
+    model = open_model(job, states)
+    model.execution = Execution()
+    work = make_work(job, model, variant, n_edits)
+    memory = {"load": peak_memory_mb(model.device)}
+    small = make_work(job, model, variant, min(n_edits, WARM_UP))
+    train_batch(model, small, small.editor(model))
+    seconds = []
+    for _ in range(repetitions):
+        editor = work.editor(model)
+        seconds.append(seconds_by_phase(train_batch(model, work, editor)))
+    memory["total"] = peak_memory_mb(model.device)
+    return {"seconds": seconds, "memory_mb": memory}
