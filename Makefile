@@ -8,11 +8,13 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke test lint
+.PHONY: help reproduce smoke bench bench-gpu test lint
 
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
+	@echo "make bench       the engine's plain path against its fast one, scaling; on two idle cores"
+	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
 	@echo "CORES=4 make …   use four cores instead of all"
 
@@ -30,11 +32,18 @@ reproduce: $(BIN)/.installed
 smoke: $(BIN)/.installed
 	snakemake smoke $(OPTIONS)
 
+# Measured anew each time, unlike anything else: the numbers are those of this machine as it is now.
+bench bench-gpu: $(BIN)/.installed
+	snakemake --snakefile workflow/benchmark.smk --force results/$(@:bench%=benchmark%).csv $(OPTIONS)
+	snakemake --snakefile workflow/benchmark.smk $(subst -,_,$@) $(OPTIONS)
+	cat results/$(@:bench%=benchmark%).txt
+
 lint: $(BIN)/.installed
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	snakemake --lint --snakefile workflow/benchmark.smk
 
 test: lint
 	pytest

@@ -13,6 +13,7 @@ import torch
 from smedit.batches import EditBatch, TokenBatch, edit_batch, token_batch
 from smedit.clock import Clock
 from smedit.editor import Editor
+from smedit.errors import UserError
 from smedit.execution import Execution, plain
 from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel
@@ -25,6 +26,9 @@ TRAINING, EDITING = "training batch", "edit and score"
 
 COMPARED_ROWS = 8
 """Requests whose edited logits are compared between paths."""
+
+ROUNDING_TOLERANCE = 0.1
+"""For what rounding alone may move far; a wrong gradient moves it by more."""
 
 
 def paths(minibatch: int) -> dict[str, Execution]:
@@ -214,23 +218,21 @@ def _edited_logits(
 def differences(one: Run, other: Run) -> dict[str, float]:
     """Largest relative differences of two runs of the same work; scores: absolute.
 
-    Returns
-    -------
-    dict
-        ``training losses and norms``, ``shift norms``, ``learned parameters``, ``edited shifts``,
-        ``edited logits`` and ``scores``.
+    Losses are compared relative to the edit loss: a KL loss near zero is mostly rounding.
     """
-    numbers = ("edit_loss", "locality_loss", "gradient_norm")
     pairs = list(zip(one.steps, other.steps, strict=True))
+    losses, gradients, norms = [], [], []
+    for a, b in pairs:
+        losses += [
+            abs(getattr(a, name) - getattr(b, name)) / a.edit_loss
+            for name in ("edit_loss", "locality_loss")
+        ]
+        gradients.append(abs(a.gradient_norm - b.gradient_norm) / a.gradient_norm)
+        norms += [abs(norm - b.shift_norms[name]) / norm for name, norm in a.shift_norms.items()]
     return {
-        "training losses and norms": max(
-            _relative(getattr(a, name), getattr(b, name)) for a, b in pairs for name in numbers
-        ),
-        "shift norms": max(
-            _relative(norm, b.shift_norms[name])
-            for a, b in pairs
-            for name, norm in a.shift_norms.items()
-        ),
+        "training losses": max(losses),
+        "gradient norms": max(gradients),
+        "shift norms": max(norms),
         "learned parameters": _distance(one.learned, other.learned),
         "edited shifts": max(
             _distance({name: one.shifts[name]}, {name: other.shifts[name]}) for name in one.shifts
@@ -240,8 +242,32 @@ def differences(one: Run, other: Run) -> dict[str, float]:
     }
 
 
-def _relative(one: float, other: float) -> float:
-    return abs(one - other) / max(abs(one), abs(other), 1e-30)
+def check_agreement(found: Mapping[str, float], tolerance: float, what: str) -> None:
+    """Refuse paths that do not compute the same.
+
+    Parameters
+    ----------
+    found
+        What `differences` gave.
+    tolerance
+        The largest that any may be, but for two that rounding alone may move further: learned
+        parameters (Adam's first updates have one size however small a gradient is) and scores
+        (an argmax may flip).
+    what
+        The two runs, for the message.
+
+    Raises
+    ------
+    UserError
+        If one is larger, or not a number.
+    """
+    for name, value in found.items():
+        limit = ROUNDING_TOLERANCE if name in ("learned parameters", "scores") else tolerance
+        if not value <= limit:
+            raise UserError(
+                f"{what}: {name} differ by {value:.2g}, more than {limit:g}; the paths must "
+                "agree, so this is a bug in the engine (or a tolerance too small for the precision)"
+            )
 
 
 def _distance(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:

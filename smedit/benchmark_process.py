@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from smedit.benchmark_pieces import Variant, Work, paths, run, seconds_by_phase,
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.experiment import open_model
-from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel
 from smedit.readers import load_requests
 
@@ -86,8 +86,24 @@ class OperationCount(TorchDispatchMode):
         return out
 
 
-def requests_of(job: Mapping[str, Any], n_edits: int) -> tuple[list[EditRequest], ...]:
-    """Read the first n requests of the ``train`` and of the ``eval`` split.
+@dataclass(frozen=True)
+class Task:
+    """One unit of measuring, with a rough cost in edits × steps on the fast path."""
+
+    what: str
+    cost: float
+    do: Callable[[], None]
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def make_work(
+    job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_train: int, n_evaluate: int
+) -> Work:
+    """Read requests of the ``train`` and ``eval`` split, and make the work of a variant on them.
 
     Raises
     ------
@@ -95,31 +111,30 @@ def requests_of(job: Mapping[str, Any], n_edits: int) -> tuple[list[EditRequest]
         If there are fewer.
     """
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    parts = []
-    for name in ("train", "eval"):
+    for name, n in {"train": n_train, "eval": n_evaluate}.items():
         rows = getattr(splits, name)
-        if len(rows) < n_edits:
+        if len(rows) < n:
             raise UserError(
-                f"benchmark: dataset {job['dataset']} has {len(rows)} {name} rows, {n_edits} are "
+                f"benchmark: dataset {job['dataset']} has {len(rows)} {name} rows, {n} are "
                 "needed; use a smaller n_edits"
             )
-        parts.append(list(rows[:n_edits]))
-    return tuple(parts)
+    return Work(
+        model,
+        variant,
+        splits.train[:n_train],
+        splits.eval[:n_evaluate],
+        job["hyperparameters"],
+        job["seed"],
+    )
 
 
-def make_work(job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_edits: int) -> Work:
-    """Build the work of a variant on n edits."""
-    train, evaluate = requests_of(job, n_edits)
-    return Work(model, variant, train, evaluate, job["hyperparameters"], job["seed"])
+# --- what runs in new processes; arguments and results can be pickled -----------------------------
 
 
-# --- what runs in the new processes; arguments and results can be pickled --------------------------
-
-
-def save_states(job: Mapping[str, Any], n_edits: int, states: Path) -> None:
-    """Write the frozen states of all sequences that work on up to n edits needs."""
+def save_states(job: Mapping[str, Any], variant: Variant, n_edits: int, states: Path) -> None:
+    """Write the frozen states of all sequences of up to n training requests."""
     model = open_model(job)
-    make_work(job, model, Variant.of({"method": "SMEdit"}), n_edits).freeze(model)
+    make_work(job, model, variant, n_edits, 0).freeze(model)
     model.states.save(states)
 
 
@@ -135,7 +150,7 @@ def measure_path(
     """
     execution = paths(job["hyperparameters"]["minibatch"])[path]
     model = open_model(job, states if execution.frozen_once else None)
-    work = make_work(job, model, variant, n_edits)
+    work = make_work(job, model, variant, n_edits, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
     operations: dict[str, int] = {}
 
@@ -159,17 +174,17 @@ def measure_point(
     -------
     dict
         ``seconds``: per repetition, phase → seconds; ``memory_mb``: peak after loading and after
-        training.
+        training; ``device``: its name.
     """
     model = open_model(job, states)
     model.execution = Execution()
-    work = make_work(job, model, variant, n_edits)
+    work = make_work(job, model, variant, n_edits, 0)
     memory = {"load": peak_memory_mb(model.device)}
-    small = make_work(job, model, variant, min(n_edits, WARM_UP))
+    small = make_work(job, model, variant, min(n_edits, WARM_UP), 0)
     train_batch(model, small, small.editor(model))
     seconds = []
     for _ in range(repetitions):
         editor = work.editor(model)
         seconds.append(seconds_by_phase(train_batch(model, work, editor)))
     memory["total"] = peak_memory_mb(model.device)
-    return {"seconds": seconds, "memory_mb": memory}
+    return {"seconds": seconds, "memory_mb": memory, "device": device_name(model.device)}

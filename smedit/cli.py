@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     choose = command("choose", _choose, "choose hyperparameters from a model's search")
     choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
 
+    bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, KL against norm")
+    bench.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+
     text = "load PyTorch once for all jobs of a run; the workflow calls this itself"
     serve = commands.add_parser("warm-start", help=text, description=text)
     serve.set_defaults(run=_serve)
@@ -122,6 +125,12 @@ def _choose(options: argparse.Namespace) -> None:
         part.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     for method, values in chosen.items():
         log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from smedit.benchmark import run_benchmark
+
+    run_benchmark(options.job, options.out)
 
 
 def _serve(options: argparse.Namespace) -> None:

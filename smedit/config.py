@@ -38,16 +38,21 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
     UserError
         At the first problem.
     """
-    for key, value in _leaves(config):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"config: {key}: {value} is not a finite number")
-    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    for error in sorted(validator.iter_errors(config), key=lambda e: (len(e.path), str(e.path))):
-        raise UserError(f"config: {_explain(error)}")
+    check_schema(config, schema_file, "config")
     for name in [*methods(config), *config["tuning"]["grid"]]:
         load_method(name)
     _check_data(config)
+
+
+def check_schema(settings: Mapping[str, Any], schema_file: Path, what: str) -> None:
+    """Check settings against a JSON schema; ``what`` starts the message of a `UserError`."""
+    for key, value in _leaves(settings):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{what}: {key}: {value} is not a finite number")
+    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    for error in sorted(validator.iter_errors(settings), key=lambda e: (len(e.path), str(e.path))):
+        raise UserError(f"{what}: {_explain(error)}")
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

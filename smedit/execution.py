@@ -32,7 +32,7 @@ class Execution:
     frozen_once: bool = True
     answers_only: bool = True
     share_trace: bool = True
-    max_tokens: int = 4096
+    max_tokens: int = 1024
     max_rows: int | None = None
 
 

@@ -11,8 +11,10 @@ import struct
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
-from gguf import GGUFReader, GGUFValueType
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFReader, GGUFValueType
+from gguf.gguf_reader import READER_SUPPORTED_VERSIONS
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -30,21 +32,6 @@ _PRE_TOKENIZERS: dict[tuple[str, str], PreTokenizer | None] = {
     ("llama", "default"): None,
 }
 """Tokenizer kinds (GGUF's `model` and `pre`) that were checked, and the split that each needs."""
-
-_NUMBERS = {
-    GGUFValueType.UINT8: 1,
-    GGUFValueType.INT8: 1,
-    GGUFValueType.BOOL: 1,
-    GGUFValueType.UINT16: 2,
-    GGUFValueType.INT16: 2,
-    GGUFValueType.UINT32: 4,
-    GGUFValueType.INT32: 4,
-    GGUFValueType.FLOAT32: 4,
-    GGUFValueType.UINT64: 8,
-    GGUFValueType.INT64: 8,
-    GGUFValueType.FLOAT64: 8,
-}
-"""GGUF's types of numbers, and their bytes."""
 
 
 def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
@@ -68,31 +55,18 @@ def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            light = Path(scratch, "light.gguf")
+            light = Path(scratch, gguf.name)
             _copy_without_tokens(gguf, light)
-            kind = _tokenizer_kind(light)
-            if kind not in _PRE_TOKENIZERS:
-                known = ", ".join("/".join(k) for k in _PRE_TOKENIZERS)
-                raise UserError(
-                    f"model {model_name!r}: GGUF tokenizer {'/'.join(kind)} was not checked (known: "
-                    f"{known}); use the model's safetensors with source hub or path"
-                )
+            kind = _checked_kind(model_name, light)
             model = AutoModelForCausalLM.from_pretrained(
                 scratch, gguf_file=light.name, dtype=torch.float32, local_files_only=True
             )
-        # The general class takes what the file says; AutoTokenizer would first read the model's
-        # configuration out of the file, only to choose a class.
+        # AutoTokenizer would first read the model's configuration, slowly, to choose a class. The
+        # general class builds the same tokenizer from the file, and reads tokenizer.json as it is.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             gguf.parent, gguf_file=gguf.name, local_files_only=True
         )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        NotImplementedError,
-        struct.error,
-    ) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"model {model_name!r}: cannot convert the GGUF file ({reason})") from error
     _save_tokenizer(tokenizer, _PRE_TOKENIZERS[kind], folder)
@@ -104,66 +78,80 @@ def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
 def _copy_without_tokens(gguf: Path, light: Path) -> None:
     """Copy a GGUF file, less the tokenizer's lists (tokens, scores, types, merges).
 
-    transformers reads all metadata several times to load a model, an entry at a time: half a minute
-    each time for Gemma's 262,144 tokens. Of these lists a model needs nothing but the number of
-    tokens, which the copy states as the vocabulary's size.
+    To load a model, transformers reads the whole header three times, an entry at a time: half a
+    minute each for Gemma's 262,144 tokens. All that the model needs of them is their number, which
+    the copy states as the vocabulary's size.
     """
-    string, number, array = GGUFValueType.STRING, GGUFValueType.UINT32, GGUFValueType.ARRAY
     with gguf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         magic, version, n_tensors, n_fields = struct.unpack_from("<4sIQQ", data)
-        if magic != b"GGUF" or version not in (2, 3):
-            raise ValueError("it does not start as a GGUF file of version 2 or 3")
-        position = 24
-        fields: dict[str, bytes] = {}  # name → type and value
-        n_tokens = 0
+        if magic != b"GGUF" or version not in READER_SUPPORTED_VERSIONS:
+            raise ValueError("it does not start like one of a known version")
+        position, n_tokens = 24, 0
+        fields: dict[str, bytes] = {}  # name → type (4 bytes) and value
         for _ in range(n_fields):
-            start, position = position + 8, _skip(data, position, string)
+            start, position = position + 8, _end(data, position, GGUFValueType.STRING)
             name = data[start:position].decode()
             (kind,) = struct.unpack_from("<I", data, position)
-            start, position = position, _skip(data, position + 4, kind)
-            if not (name.startswith("tokenizer.") and kind == array):
+            start, position = position, _end(data, position + 4, kind)
+            if kind != GGUFValueType.ARRAY or not name.startswith("tokenizer."):
                 fields[name] = data[start:position]
             elif name == "tokenizer.ggml.tokens":
                 (n_tokens,) = struct.unpack_from("<Q", data, start + 8)
+        start = position
+        for _ in range(n_tensors):  # name, number of dimensions, dimensions, type, address
+            position = _end(data, position, GGUFValueType.STRING)
+            (n_dimensions,) = struct.unpack_from("<I", data, position)
+            position += 4 + 8 * n_dimensions + 4 + 8
+        tensors = data[start:position]
+
         architecture = fields["general.architecture"][12:].decode()
-        fields.setdefault(f"{architecture}.vocab_size", struct.pack("<II", number, n_tokens))
+        size = struct.pack("<II", GGUFValueType.UINT32, n_tokens)
+        fields.setdefault(f"{architecture}.vocab_size", size)
         header = struct.pack("<4sIQQ", magic, version, n_tensors, len(fields))
         for name, field in fields.items():
             header += struct.pack("<Q", len(name.encode())) + name.encode() + field
-        start = position
-        for _ in range(n_tensors):
-            position = _skip(data, position, string)
-            (n_dimensions,) = struct.unpack_from("<I", data, position)
-            position += 4 + 8 * n_dimensions + 12
-        header += data[start:position]
-        # Tensors are addressed from the next multiple of the alignment on.
-        (alignment,) = struct.unpack("<I", fields.get("general.alignment", b"....\x20\0\0\0")[4:])
+        header += tensors
+        # The tensors' values, and their addresses, begin at the next multiple of the alignment.
+        default = struct.pack("<II", GGUFValueType.UINT32, GGUF_DEFAULT_ALIGNMENT)
+        (alignment,) = struct.unpack_from("<I", fields.get("general.alignment", default), 4)
         with light.open("wb") as copy:
             copy.write(header + bytes(-len(header) % alignment))
             file.seek(position + -position % alignment)
             shutil.copyfileobj(file, copy, length=1 << 20)
 
 
-def _skip(data: mmap.mmap, position: int, kind: int) -> int:
-    """Where the value of a GGUF type that starts at `position` ends."""
+def _end(data: mmap.mmap, position: int, kind: int) -> int:
+    """Where the value that starts at `position` ends, by its GGUF type."""
     if kind == GGUFValueType.STRING:
-        return position + 8 + struct.unpack_from("<Q", data, position)[0]
+        (length,) = struct.unpack_from("<Q", data, position)
+        return position + 8 + length
     if kind == GGUFValueType.ARRAY:
         kind, length = struct.unpack_from("<IQ", data, position)
         position += 12
-        if kind in _NUMBERS:
-            return position + length * _NUMBERS[kind]
+        if kind not in (GGUFValueType.STRING, GGUFValueType.ARRAY):
+            return position + length * _bytes(kind)
         for _ in range(length):
-            position = _skip(data, position, kind)
+            position = _end(data, position, kind)
         return position
-    return position + _NUMBERS[kind]
+    return position + _bytes(kind)
 
 
-def _tokenizer_kind(gguf: Path) -> tuple[str, str]:
+def _bytes(kind: int) -> int:
+    # GGUF's types of numbers have numpy's names
+    return np.dtype(GGUFValueType(kind).name.lower()).itemsize
+
+
+def _checked_kind(model_name: str, gguf: Path) -> tuple[str, str]:
     fields = GGUFReader(gguf).fields
     keys = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
-    model, pre = (fields[k].contents() if k in fields else "none" for k in keys)
-    return str(model), str(pre)
+    model, pre = (str(fields[k].contents()) if k in fields else "none" for k in keys)
+    if (model, pre) not in _PRE_TOKENIZERS:
+        known = ", ".join("/".join(k) for k in _PRE_TOKENIZERS)
+        raise UserError(
+            f"model {model_name!r}: GGUF tokenizer {model}/{pre} was not checked (known: {known}); "
+            "use the model's safetensors with source hub or path"
+        )
+    return model, pre
 
 
 def _save_tokenizer(

@@ -121,8 +121,9 @@ def test_a_package_name_cannot_be_an_option(tmp_path):
 # --- GGUF -------------------------------------------------------------------------------------
 
 
-def write_gguf(path, pre="smollm", quantization=gguf.GGMLQuantizationType.Q4_1):
+def write_gguf(path, pre="smollm", states_size=True, alignment=None):
     """A one-block Llama with a byte-level tokenizer; returns the weights the file stands for."""
+    quantization = gguf.GGMLQuantizationType.Q4_1
     tokens = ["<|endoftext|>", *sorted(ByteLevel.alphabet()), "\u0120\u0120"]
     sizes = {
         "token_embd": (len(tokens), 32),
@@ -135,6 +136,9 @@ def write_gguf(path, pre="smollm", quantization=gguf.GGMLQuantizationType.Q4_1):
         "blk.0.ffn_down": (32, 64),
     }
     writer = gguf.GGUFWriter(path, "llama")
+    if alignment:
+        writer.add_custom_alignment(alignment)
+    writer.add_array("general.tags", ["small", "test"])
     writer.add_block_count(1)
     writer.add_context_length(64)
     writer.add_embedding_length(32)
@@ -144,7 +148,8 @@ def write_gguf(path, pre="smollm", quantization=gguf.GGMLQuantizationType.Q4_1):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(16)
-    writer.add_vocab_size(len(tokens))
+    if states_size:
+        writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
@@ -167,8 +172,9 @@ def write_gguf(path, pre="smollm", quantization=gguf.GGMLQuantizationType.Q4_1):
     return values
 
 
-def test_gguf_becomes_the_float32_values_it_stands_for(tmp_path):
-    values = write_gguf(tmp_path / "m.gguf")
+@pytest.mark.parametrize(("states_size", "alignment"), [(True, None), (False, 256)])
+def test_gguf_becomes_the_float32_values_it_stands_for(tmp_path, states_size, alignment):
+    values = write_gguf(tmp_path / "m.gguf", states_size=states_size, alignment=alignment)
     out = tmp_path / "out"
     out.mkdir()
     convert_gguf("m", tmp_path / "m.gguf", out)
@@ -178,6 +184,8 @@ def test_gguf_becomes_the_float32_values_it_stands_for(tmp_path):
     down = model.model.layers[0].mlp.down_proj.weight
     assert down.dtype == torch.float32
     assert torch.equal(down, torch.tensor(values["blk.0.ffn_down"]))
+    embedding = model.model.embed_tokens.weight
+    assert torch.equal(embedding, torch.tensor(values["token_embd"]))
     # Digits stand apart, so the two spaces in front of them are one token, as in training.
     assert tokenizer("a  19").tokens() == ["a", "\u0120\u0120", "1", "9"]
 
@@ -188,10 +196,13 @@ def test_an_unchecked_gguf_tokenizer_is_refused(tmp_path):
         convert_gguf("m", tmp_path / "m.gguf", tmp_path)
 
 
-def test_a_file_that_is_no_gguf_is_refused(tmp_path):
-    (tmp_path / "m.gguf").write_bytes(b"not a model" * 100)
+@pytest.mark.parametrize("part", [slice(0), slice(20), slice(500), slice(-20_000), slice(1, None)])
+def test_a_damaged_gguf_is_refused(tmp_path, part):
+    write_gguf(tmp_path / "m.gguf")
+    (tmp_path / "m.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[part])
     with pytest.raises(UserError, match="cannot convert the GGUF file"):
         convert_gguf("m", tmp_path / "m.gguf", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
 
 
 # --- a folder ---------------------------------------------------------------------------------

@@ -182,8 +182,8 @@ def test_a_failed_job_is_as_if_alone(run, command):
 def test_the_command_line_hands_its_jobs_over(tmp_path, capsys, monkeypatch):
     job = {"model": "m", "model_folder": str(tmp_path), "precision": "float32", "device": "cpu"}
     settings = json.dumps(job | {"threads": 1, "edit_modules": []})
-    arguments = ["freeze", "--job", settings, "--out", str(tmp_path / "states.safetensors")]
-    arguments += ["--before", str(tmp_path / "before.json")]
+    out, before = str(tmp_path / "states.safetensors"), str(tmp_path / "before.json")
+    arguments = ["freeze", "--job", settings, "--out", out, "--before", before]
     monkeypatch.delenv(SERVER, raising=False)
     assert main(arguments) == 2
     (message,) = capsys.readouterr().err.splitlines()

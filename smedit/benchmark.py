@@ -1,0 +1,77 @@
+"""The benchmark: the plain path against the fast one, scaling, and KL against norm.
+
+Every number is measured. The paths are timed in one process, in turns, so that a slow spell of
+the machine meets them all; peak memory and operations come from processes of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from smedit.benchmark_paths import PathsPart
+from smedit.benchmark_points import PointsPart
+from smedit.benchmark_process import Task
+from smedit.benchmark_settings import models_of_part, parts_of
+from smedit.benchmark_summary import summary
+from smedit.benchmark_table import as_table
+from smedit.files import replacing
+
+log = logging.getLogger("smedit")
+
+
+def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
+    """Measure what the settings ask for.
+
+    Parameters
+    ----------
+    job
+        ``settings`` (a file like ``config/benchmark.yaml``), ``models`` (name →
+        ``model_folder``, ``edit_modules``), ``dataset_spec`` and ``hyperparameters``.
+    out
+        The table to write; a summary is written beside it as ``.txt``.
+    """
+    settings = job["settings"]
+    shared = {
+        **{key: settings[key] for key in ("device", "precision", "threads", "dataset", "seed")},
+        **{key: job[key] for key in ("dataset_spec", "hyperparameters")},
+    }
+
+    def of_model(name: str) -> dict[str, Any]:
+        return {"model": name, **job["models"][name], **shared}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, parts = Path(scratch), []
+        for name, section in parts_of(settings).items():
+            for model in models_of_part(section):
+                parts.append(
+                    PathsPart(of_model(model), section, folder)
+                    if name == "paths"
+                    else PointsPart(name, of_model(model), section, folder)
+                )
+        _carry_out([task for part in parts for task in part.tasks()])
+        table = as_table([row for part in parts for row in part.rows()])
+    with replacing(out) as partial_file:
+        table.to_csv(partial_file, index=False, float_format="%.6g", lineterminator="\n")
+    text = summary(table, settings)
+    with replacing(out.with_suffix(".txt")) as partial_file:
+        partial_file.write_text(text, encoding="utf-8")
+
+
+def _carry_out(tasks: Sequence[Task]) -> None:
+    level = log.level
+    start, done, total = time.perf_counter(), 0.0, sum(task.cost for task in tasks)
+    for task in tasks:
+        log.setLevel("WARNING")  # the pieces' own progress lines would cost time and clarity
+        try:
+            task.do()
+        finally:
+            log.setLevel(level)
+        done += task.cost
+        spent = time.perf_counter() - start
+        left = spent * (total / done - 1)
+        log.info("%3.0f %% done, about %.0f s left: %s", 100 * done / total, left, task.what)

@@ -1,0 +1,86 @@
+"""The benchmark's settings, checked before anything is measured. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smedit.config import check_schema, nearest
+from smedit.errors import UserError
+from smedit.method import load_method
+from smedit.readers import count_rows
+
+PARTS = ("paths", "n_edits", "bp_steps", "locality")
+
+
+def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> dict[str, Any]:
+    """Read a file like ``config/benchmark.yaml``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    config
+        The configuration whose models and datasets it may name.
+    schema_file
+        ``workflow/schemas/benchmark.schema.yaml``.
+
+    Raises
+    ------
+    UserError
+        If it breaks its schema, or names a method, model or dataset that is not there, or more
+        rows than there are.
+    """
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_schema(settings, schema_file, str(path))
+    clash = sorted(set(settings["models"]) & set(config["models"]))
+    if clash:
+        raise UserError(f"{path}: models: {clash[0]!r} is also a model of the configuration")
+    _check_name(path, "dataset", settings["dataset"], config["datasets"])
+    for section in parts_of(settings).values():
+        for entry in [*section["methods"], *section.get("ablation", [])]:
+            load_method(entry["method"])
+        if any(entry not in section["methods"] for entry in section.get("ablation", [])):
+            raise UserError(f"{path}: paths.ablation: every entry must stand under methods, too")
+    for name in models_of(settings):
+        _check_name(path, "model", name, {**config["models"], **settings["models"]})
+    _check_rows(path, settings, config["datasets"][settings["dataset"]])
+    return settings
+
+
+def parts_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Part → its section, for the parts that the settings ask for."""
+    return {name: settings[name] for name in PARTS if name in settings}
+
+
+def models_of(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the models that the settings measure, in order."""
+    sections = parts_of(settings).values()
+    return list(dict.fromkeys(name for section in sections for name in models_of_part(section)))
+
+
+def models_of_part(section: Mapping[str, Any]) -> list[str]:
+    """Names of the models of one part."""
+    return section["models"] if "models" in section else [section["model"]]
+
+
+def _check_name(path: Path, key: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise UserError(f"{path}: {key}: unknown value {name!r}{nearest(name, known)}")
+
+
+def _check_rows(path: Path, settings: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    rows = count_rows(settings["dataset"], spec)
+    for part, section in parts_of(settings).items() if rows else ():
+        splits = ("train", "eval") if part == "paths" else ("train",)
+        sizes = section["n_edits"]
+        largest = max(sizes) if isinstance(sizes, list) else sizes
+        for split in splits:
+            if largest > rows[split]:
+                raise UserError(
+                    f"{path}: {part}.n_edits: {largest} is more than the {rows[split]} {split} "
+                    f"rows of {settings['dataset']}; use a smaller one"
+                )

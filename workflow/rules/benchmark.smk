@@ -1,0 +1,109 @@
+# The benchmark: the engine's plain path against its fast one, scaling, and KL against norm. It is
+# no part of `reproduce`. One job measures everything, so nothing else should run beside it.
+
+from smedit.benchmark_settings import models_of, read_settings
+
+BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]
+
+try:
+    BENCHMARKS = {
+        name: read_settings(
+            Path(f"config/{name}.yaml"),
+            config,
+            Path("workflow/schemas/benchmark.schema.yaml"),
+        )
+        for name in BENCHMARK_FILES
+    }
+    RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
+    if workflow.is_main_process:
+        check_models(RANDOM_MODELS)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def benchmark_job(w):
+    """Settings of one benchmark, as the command line takes them."""
+    settings = BENCHMARKS[w.benchmark]
+    models = config["models"] | settings["models"]
+    return as_json(
+        {
+            "settings": settings,
+            "models": {
+                name: {
+                    "model_folder": f"resources/models/{name}",
+                    "edit_modules": expand_modules(models[name]["edit_modules"]),
+                }
+                for name in models_of(settings)
+            },
+            "dataset_spec": config["datasets"][settings["dataset"]],
+            "hyperparameters": config["hyperparameters"],
+        }
+    )
+
+
+use rule prepare_model as prepare_random_model with:
+    wildcard_constraints:
+        model="|".join(RANDOM_MODELS),
+    params:
+        spec=lambda w: as_json(RANDOM_MODELS[w.model]),
+
+
+rule measure:
+    input:
+        lambda w: [
+            f"resources/models/{name}" for name in models_of(BENCHMARKS[w.benchmark])
+        ],
+    output:
+        table=f"{RESULTS}/{{benchmark}}.csv",
+        summary=f"{RESULTS}/{{benchmark}}.txt",
+    log:
+        f"{RESULTS}/logs/{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{benchmark}}.tsv"
+    wildcard_constraints:
+        benchmark="|".join(BENCHMARK_FILES),
+    conda:
+        "../../environment.yml"
+    threads: lambda w: BENCHMARKS[w.benchmark]["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=lambda w: int(BENCHMARKS[w.benchmark]["device"] == "cuda"),
+    params:
+        job=benchmark_job,
+    shell:
+        "smedit benchmark --job {params.job:q} --out {output.table} 2>&1 | tee {log}"
+
+
+rule benchmark_figure:
+    input:
+        table=f"{RESULTS}/{{benchmark}}.csv",
+        script=SCRIPTS / "figures_benchmark.py",
+        parts=SCRIPTS / "figures_style.py",
+    output:
+        [f"{FIGURES}/{{benchmark}}.{suffix}" for suffix in ("png", "pdf")],
+    log:
+        f"{RESULTS}/logs/{{benchmark}}-figure.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{benchmark}}-figure.tsv"
+    wildcard_constraints:
+        benchmark="|".join(BENCHMARK_FILES),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "python {input.script} --table {input.table} --out {output} > {log} 2>&1"
+
+
+rule bench:
+    input:
+        f"{RESULTS}/benchmark.txt",
+        f"{FIGURES}/benchmark.png",
+
+
+rule bench_gpu:
+    input:
+        f"{RESULTS}/benchmark-gpu.txt",
+        f"{FIGURES}/benchmark-gpu.png",
