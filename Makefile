@@ -34,8 +34,7 @@ smoke: $(BIN)/.installed
 
 # Measured anew each time, unlike anything else: the numbers are those of this machine as it is now.
 bench bench-gpu: $(BIN)/.installed
-	snakemake --snakefile workflow/benchmark.smk --force results/$(@:bench%=benchmark%).csv $(OPTIONS)
-	snakemake --snakefile workflow/benchmark.smk $(subst -,_,$@) $(OPTIONS)
+	snakemake $(subst -,_,$@) --snakefile workflow/benchmark.smk --forcerun measure $(OPTIONS)
 	cat results/$(@:bench%=benchmark%).txt
 
 lint: $(BIN)/.installed

@@ -14,11 +14,21 @@ from typing import Any
 
 import torch
 
-from smedit.benchmark_pieces import Run, Variant, Work, check_agreement, differences, paths, run
+from smedit.benchmark_pieces import (
+    Evaluation,
+    Run,
+    Variant,
+    Work,
+    check_agreement,
+    differences,
+    paths,
+    run,
+)
 from smedit.benchmark_process import (
     Task,
     device_name,
     in_new_process,
+    make_evaluation,
     make_work,
     measure_path,
 )
@@ -55,6 +65,7 @@ class PathsPart:
         self.executions = paths(job["hyperparameters"]["minibatch"])
         self.model: LanguageModel | None = None
         self.work: dict[Variant, Work] = {}
+        self.evaluation: Evaluation | None = None
         self.references: dict[Variant, Run] = {}
         self.seconds: dict[tuple[Variant, str], list[dict[str, dict[str, float]]]] = {}
         self.apart: dict[tuple[Variant, str], dict[str, float]] = {}
@@ -74,7 +85,6 @@ class PathsPart:
                     tasks.append(
                         Task(what, self._cost(variant, path), partial(self._run, variant, path))
                     )
-        tasks.append(Task("model closed", 1, self._close))
         for variant in self.variants:
             for path in ("plain", "fast"):
                 what = f"{variant.label}, {path}, memory and operations"
@@ -135,25 +145,20 @@ class PathsPart:
     def _prepare(self) -> None:
         n = self.section["n_edits"]
         self.model = model = open_model(self.job)
-        self.work = {
-            variant: make_work(self.job, model, variant, n, n) for variant in self.variants
-        }
-        self.work[self.variants[0]].freeze(model)  # the sequences are the same for all
+        self.work = {variant: make_work(self.job, model, variant, n) for variant in self.variants}
+        self.evaluation = make_evaluation(self.job, model, n)
+        for part in (*self.work.values(), self.evaluation):
+            model.freeze(part.sequences)
         model.states.save(self.states)
         # As in a job of the workflow: the states are read from a file.
         model.states = FrozenStates.open(self.states, model.owner)
         self.device = device_name(model.device)
 
-    def _close(self) -> None:
-        self.model = None
-        self.work.clear()
-        self.references.clear()
-
     def _multiply(self) -> None:
         self.products += matrix_products(self.model.device, self.model.dtype)
 
     def _run(self, variant: Variant, path: str) -> None:
-        result = run(self.model, self.work[variant], self.executions[path])
+        result = run(self.model, self.work[variant], self.evaluation, self.executions[path])
         self.seconds.setdefault((variant, path), []).append(result.seconds)
         reference = self.references.setdefault(variant, result)
         if reference is not result and path != "plain" and (variant, path) not in self.apart:
@@ -163,6 +168,8 @@ class PathsPart:
             check_agreement(found, self.section["tolerance"], what)
 
     def _measure_alone(self, variant: Variant, path: str) -> None:
+        self.model = None  # its memory is the other process's now
+        self.references.clear()
         self.alone[variant, path] = in_new_process(
             measure_path, self.job, self.states, variant, self.section["n_edits"], path
         )

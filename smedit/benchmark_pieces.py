@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from smedit.batches import EditBatch, TokenBatch, edit_batch, token_batch
+from smedit.batches import EditBatch, TokenBatch, TokenizedPrompt, edit_batch, token_batch
 from smedit.clock import Clock
 from smedit.editor import Editor
 from smedit.errors import UserError
@@ -68,16 +68,16 @@ class Variant:
 
 
 class Work:
-    """The batches of n edits and the settings of a measurement, the same on every path.
+    """A training batch and the settings of its training, the same on every path.
 
     Parameters
     ----------
     model
-        Its tokenizer and edit modules are used.
+        Its tokenizer is used.
     variant
         What is trained.
-    train, evaluate
-        n requests to train on, and n to edit and score.
+    requests
+        The batch.
     hyperparameters
         As in a configuration.
     seed
@@ -88,16 +88,13 @@ class Work:
         self,
         model: LanguageModel,
         variant: Variant,
-        train: Sequence[EditRequest],
-        evaluate: Sequence[EditRequest],
+        requests: Sequence[EditRequest],
         hyperparameters: Mapping[str, Any],
         seed: int,
     ) -> None:
         hyper = hyperparameters
         self.variant, self.seed, self.lr = variant, seed, hyper["lr"]
-        self.train: EditBatch = edit_batch(train, model.tokenizer, hyper["minibatch"])
-        self.edit: TokenBatch = edit_batch(evaluate, model.tokenizer, hyper["minibatch"]).edit
-        self.scorer = Scorer(evaluate, model.tokenizer)
+        self.batch: EditBatch = edit_batch(requests, model.tokenizer, hyper["minibatch"])
         self.training = TrainingSettings(
             meta_lr=hyper["meta_lr"],
             loc_coef=hyper["loc_coef"],
@@ -111,15 +108,31 @@ class Work:
             load_method(variant.method), locality=variant.locality, **size
         )
 
-    def freeze(self, model: LanguageModel) -> None:
-        """Compute the frozen states of every sequence, so that none is computed while timed."""
-        parts = (self.train.edit, self.train.paraphrase, self.train.locality, self.edit)
-        model.freeze([s for part in (*parts, self.scorer) for s in part.sequences])
+    @property
+    def sequences(self) -> list[TokenizedPrompt]:
+        """All that the model runs on."""
+        parts = (self.batch.edit, self.batch.paraphrase, self.batch.locality)
+        return [sequence for part in parts for sequence in part.sequences]
 
     def editor(self, model: LanguageModel) -> Editor:
         """Make a fresh editor, the same every time."""
         shapes = {name: model.shape(name) for name in model.edit_modules}
         return Editor(self.method, shapes, lr=self.lr, seed=self.seed).to(model.device)
+
+
+class Evaluation:
+    """A batch to edit, and what scores it. Parameters as for `Work`."""
+
+    def __init__(
+        self, model: LanguageModel, requests: Sequence[EditRequest], minibatch: int
+    ) -> None:
+        self.batch: TokenBatch = edit_batch(requests, model.tokenizer, minibatch).edit
+        self.scorer = Scorer(requests, model.tokenizer)
+
+    @property
+    def sequences(self) -> list[TokenizedPrompt]:
+        """All that the model runs on."""
+        return [*self.batch.sequences, *self.scorer.sequences]
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,7 @@ class Run:
 
 def train_batch(model: LanguageModel, work: Work, editor: Editor) -> list[TrainingStep]:
     """Meta-train on one batch."""
-    return meta_train(editor, model, [work.train], work.variant.bp_steps, work.training)
+    return meta_train(editor, model, [work.batch], work.variant.bp_steps, work.training)
 
 
 def seconds_by_phase(steps: Sequence[TrainingStep]) -> dict[str, float]:
@@ -167,6 +180,7 @@ def seconds_by_phase(steps: Sequence[TrainingStep]) -> dict[str, float]:
 def run(
     model: LanguageModel,
     work: Work,
+    evaluation: Evaluation,
     execution: Execution,
     around: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext(),
 ) -> Run:
@@ -176,7 +190,7 @@ def run(
     ----------
     model
         Opened; its execution is set.
-    work
+    work, evaluation
         What to do.
     execution
         How forward passes are carried out.
@@ -191,9 +205,9 @@ def run(
     clock = Clock(model.device)
     with around(EDITING):
         with clock.phase("edit"):
-            *_, shifts = editor.edit(model, work.edit, work.variant.bp_steps)
+            *_, shifts = editor.edit(model, evaluation.batch, work.variant.bp_steps)
         with clock.phase("score"):
-            rows = work.scorer.score(model, shifts)
+            rows = evaluation.scorer.score(model, shifts)
     groups: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         groups.setdefault((row.metric, row.score), []).append(row.value)
@@ -202,16 +216,16 @@ def run(
         steps=steps,
         learned={k: (v - start[k]).detach() for k, v in editor.named_parameters()},
         shifts={name: shift.detach() for name, shift in shifts.items()},
-        logits=_edited_logits(model, work, shifts),
+        logits=_edited_logits(model, evaluation, shifts),
         scores={key: sum(values) / len(values) for key, values in groups.items()},
     )
 
 
 @torch.no_grad()
 def _edited_logits(
-    model: LanguageModel, work: Work, shifts: Mapping[str, torch.Tensor]
+    model: LanguageModel, evaluation: Evaluation, shifts: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    few = token_batch(work.edit.sequences[:COMPARED_ROWS], minibatch=COMPARED_ROWS)
+    few = token_batch(evaluation.batch.sequences[:COMPARED_ROWS], minibatch=COMPARED_ROWS)
     return torch.cat([model.logits(chunk, shifts) for chunk in model.chunks(few)])
 
 

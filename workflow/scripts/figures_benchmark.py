@@ -1,0 +1,265 @@
+"""The table of a benchmark → its figure, as PNG and PDF. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures_style import (
+    GREY,
+    PALETTE,
+    Style,
+    finish,
+    legend_entries,
+    linear_counts,
+    log_counts,
+    log_seconds,
+    panels,
+    save,
+    theme,
+    variant_styles,
+)
+from smedit.errors import UserError
+from smedit.method import variant_name
+
+PHASES = {
+    "training batch": ["trace", "shift", "edit loss", "locality loss", "hypernetwork update"],
+    "edit and score": ["edit", "score"],
+}
+"""Piece of work → its phases, in the order in which they run."""
+
+PARTS = ("paths", "n_edits", "bp_steps", "locality")
+
+NAMES = {"n_edits": "number of edits", "bp_steps": "backpropagation steps"}
+
+LOCALITY = {"kl": ("--", False, "KL"), "norm": ("-", True, "norm")}
+"""Locality loss → line, whether markers are filled, name."""
+
+MARKERS = {"plain": ("white", "plain path"), "fast": ("0.2", "fast path")}
+"""Path → face of its marker, name."""
+
+DPI = 150
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read ``results/benchmark.csv``, with a column ``label`` for the variant's name.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or is another table.
+    """
+    try:
+        table = pd.read_csv(path)
+        names = ["method", "bp_steps", "locality"]
+        labels = [variant_name(*r) if r[0] == r[0] else "" for r in table[names].to_numpy()]
+        table = table.assign(label=labels, variant=labels)
+        table[["part", "path", "piece", "phase", "quantity", "value", "n", "model"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a benchmark's table ({error}); measure again") from error
+    return table
+
+
+def benchmark(table: pd.DataFrame) -> Figure:
+    """Plain against fast path by phase; each saving; growth of time and memory; KL and norm."""
+    parts = [part for part in PARTS if part in set(table.part)]
+    compared = table[(table.part == "paths") & table.label.astype(bool)]
+    # A slope over n_edits has no n_edits, and so on: it is no variant to be styled.
+    variants = table[table.label.astype(bool) & table.bp_steps.notna()]
+    styles = variant_styles(variants)
+    labels = [name for name in styles if name in set(compared.label)]
+    columns, top = max(len(parts), len(labels)), bool(labels)
+    width = max(6.5, 3.5 * columns)
+    figure, axes = panels(top + 2, columns, width=width, row_height=2.7)
+    for panel, label in zip(axes[0], labels, strict=False):
+        _phases(panel, compared[compared.label == label], compared, label)
+    for part, time, memory in zip(parts, axes[top], axes[top + 1], strict=False):
+        mine = table[table.part == part]
+        if part == "paths":
+            _savings(time, mine, styles)
+            _memory(memory, mine, labels)
+            continue
+        for panel, quantity, unit in (
+            (time, "seconds", "seconds"),
+            (memory, "peak_memory_mb", "peak memory (MB)"),
+        ):
+            if part == "locality":
+                _locality(panel, _totals(mine, quantity))
+            else:
+                _growth(panel, mine, part, quantity, styles)
+            panel.set_ylabel(unit)
+        time.set_title("KL and norm" if part == "locality" else f"growth with {part}")
+    for row, used in zip(axes, [len(labels)] * top + [len(parts)] * 2, strict=True):
+        for panel in row[used:]:
+            panel.remove()
+    entries: list[Artist] = [
+        Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=name)
+        for face, name in (MARKERS.values() if top else ())
+    ]
+    drawn = table[table.part != "locality"].label
+    return finish(figure, [*entries, *legend_entries(styles, drawn)], _caption(table, parts))
+
+
+def _totals(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    return rows[(rows.quantity == quantity) & (rows.phase == "total")]
+
+
+def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str) -> None:
+    """Seconds of each phase and each piece, plain and fast, joined by a line."""
+    places = [(piece, phase) for piece, names in PHASES.items() for phase in [*names, "total"]]
+    seconds = rows[rows.quantity == "seconds"].set_index(["path", "piece", "phase"])
+    for y, (piece, phase) in enumerate(places):
+        both = [seconds.loc[(path, piece, phase)] for path in MARKERS]
+        panel.hlines(y, both[0].value, both[1].value, color=GREY, linewidth=1.2)
+        for point, (face, _) in zip(both, MARKERS.values(), strict=True):
+            panel.hlines(y, point.low, point.high, color="0.2", linewidth=0.7)
+            marker = "D" if phase == "total" else "o"
+            panel.plot(point.value, y, marker, color="0.2", markerfacecolor=face, markersize=5)
+        if phase == "total":
+            ratio = _totals(rows[(rows.path == "fast") & (rows.piece == piece)], "speedup").value
+            panel.annotate(
+                f"{ratio.iloc[0]:.1f}×",
+                (both[0].value, y),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+    panel.set_yticks(
+        range(len(places)), [piece if phase == "total" else phase for piece, phase in places]
+    )
+    for tick, (_, phase) in zip(panel.get_yticklabels(), places, strict=True):
+        tick.set_fontweight("bold" if phase == "total" else "normal")
+    panel.invert_yaxis()
+    panel.set_xscale("log")
+    shown = compared[(compared.quantity == "seconds") & (compared.value > 0)]
+    panel.set_xlim(shown.low[shown.low > 0].min() / 1.5, shown.high.max() * 4)
+    panel.set_xlabel("seconds")
+    panel.set_title(label)
+
+
+def _savings(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
+    """Seconds of a training batch, as one saving after another is added."""
+    rows = _totals(rows[rows.piece == "training batch"], "seconds")
+    names = list(rows.path.unique())
+    for label, mine in rows.groupby("label", sort=False):
+        if len(mine) == len(names):
+            at = [names.index(path) for path in mine.path]
+            panel.plot(at, mine.value, **styles[label].options())
+    panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    log_seconds(panel)
+    panel.set_ylabel("seconds")
+    panel.set_title("training batch, saving by saving")
+
+
+def _memory(panel: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Peak memory of both paths by variant."""
+    memory = _totals(rows, "peak_memory_mb").set_index(["label", "path"]).value
+    for x, label in enumerate(labels):
+        both = [memory[label, path] for path in MARKERS]
+        panel.vlines(x, *both, color=GREY, linewidth=1.2)
+        for value, (face, _) in zip(both, MARKERS.values(), strict=True):
+            panel.plot(x, value, "o", color="0.2", markerfacecolor=face, markersize=5)
+    panel.set_xticks(range(len(labels)), [name.replace(" + ", "\n+ ") for name in labels])
+    panel.set_xlim(-0.5, len(labels) - 0.5)
+    panel.set_ylim(0, memory.max() * 1.1)
+    panel.set_ylabel("peak memory (MB)")
+
+
+def _growth(
+    panel: Axes, rows: pd.DataFrame, part: str, quantity: str, styles: dict[str, Style]
+) -> None:
+    """Total seconds or peak memory against what grows, with the fitted slope."""
+    points, slopes = _totals(rows, quantity), _totals(rows, f"slope_of_{quantity}")
+    for (method, locality), mine in points.groupby(["method", "locality"], sort=False):
+        style = styles[mine.label.iloc[0]]
+        panel.plot(mine[part], mine.value, **style.options())
+        slope = slopes[(slopes.method == method) & (slopes.locality == locality)].iloc[0]
+        panel.annotate(
+            f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}",
+            (mine[part].iloc[-1], mine.value.iloc[-1]),
+            (-4, -12),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+    sizes = [int(value) for value in points[part]]
+    if part == "n_edits":
+        log_counts(panel, sizes)
+    else:
+        linear_counts(panel, sizes)
+    log_seconds(panel)
+    panel.set_xlabel(NAMES[part])
+
+
+def _locality(panel: Axes, points: pd.DataFrame) -> None:
+    models = list(points.model.unique())
+    for (model, locality), mine in points.groupby(["model", "locality"], sort=False):
+        line, filled, name = LOCALITY[locality]
+        place = models.index(model)
+        style = Style(PALETTE[place], "os^D"[place % 4], line, filled)
+        panel.plot(mine.n_edits, mine.value, label=f"{model}, {name}", **style.options())
+    log_counts(panel, [int(value) for value in points.n_edits])
+    log_seconds(panel)
+    panel.set_xlabel(NAMES["n_edits"])
+    panel.legend(fontsize=6.5, frameon=False, handlelength=3)
+
+
+def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
+    first = table.iloc[0]
+    text = f"Device: {first.device}, {first.precision}, {first.threads} threads. "
+    if "paths" in parts:
+        paths = table[table.part == "paths"]
+        n, runs = int(paths.n_edits.max()), int(paths[paths.path == "plain"].n.max())
+        text += (
+            f"Top: {first.model}, {n} edits, wall-clock seconds of one training batch and of "
+            f"editing and scoring one batch, by phase (diamonds: sums); medians of {runs} "
+            f"repetitions in turns, thin lines from the smallest to the largest; × is the median "
+            f"of plain ÷ fast within a repetition. The plain path runs the whole model for every "
+            f"minibatch; the fast path's frozen part was stored before. Saving by saving: each "
+            f"is added to those left of it, and those in between ran once. "
+        )
+    if {"n_edits", "bp_steps"} & set(parts):
+        text += (
+            "Growth: one training batch on the fast path; slopes of log value against log count, "
+            "± one standard error. "
+        )
+    if "locality" in parts:
+        text += (
+            "KL and norm: SMEdit on random weights, one training batch on the fast path, which "
+            "stores KL's reference before. "
+        )
+    return text + (
+        "Peak memory is that of a process that did nothing else, weights included. Except for "
+        "memory by method, vertical axes of seconds and memory are logarithmic."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the figure that the command line asks for; 2 and one line if it cannot be drawn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, required=True, help="what `smedit benchmark` wrote")
+    parser.add_argument("--out", type=Path, nargs="+", required=True, help="PNG and PDF to write")
+    options = parser.parse_args(arguments)
+    try:
+        with theme():
+            figure = benchmark(read_table(options.table))
+            for path in options.out:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save(figure, path, DPI)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
