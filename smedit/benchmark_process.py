@@ -41,18 +41,21 @@ WARM_UP = 8
 """Edits of the untimed batch that a process runs first."""
 
 
-def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of a module in a fresh process that ends with it.
+def in_new_process(function: Callable[..., Any], job: Mapping[str, Any], *arguments: Any) -> Any:
+    """Call ``function(job, *arguments)``, a function of a module, in a process that ends with it.
 
     Raises
     ------
     UserError
         If the process was killed.
     """
-    start = multiprocessing.get_context("spawn")
+    # A server that has only imported PyTorch saves each process the import; what a process knows
+    # of a GPU does not survive a fork.
+    start = multiprocessing.get_context("forkserver" if job["device"] == "cpu" else "spawn")
+    start.set_forkserver_preload([__name__])
     try:
         with ProcessPoolExecutor(1, mp_context=start) as pool:
-            return pool.submit(function, *arguments).result()
+            return pool.submit(function, job, *arguments).result()
     except BrokenProcessPool as error:
         raise UserError(
             "a measuring process was killed, most likely for its memory; use a smaller n_edits"

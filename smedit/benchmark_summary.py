@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.method import variant_name
+from smedit.benchmark_table import labelled
 
 PIECES = {"training batch": "training_seconds", "edit and score": "editing_seconds"}
 """Piece → its targets in the settings."""
@@ -23,12 +23,7 @@ def summary(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     settings
         A file like ``config/benchmark.yaml``; its targets are printed beside.
     """
-    table = table.assign(
-        label=[
-            variant_name(r.method, r.bp_steps, r.locality) if pd.notna(r.method) else None
-            for r in table.itertuples()
-        ]
-    )
+    table = labelled(table)
     parts: list[str] = []
     if "paths" in settings:
         mine = table[table.part == "paths"]
@@ -45,7 +40,7 @@ def _paths(table: pd.DataFrame, targets: Mapping[str, Any]) -> list[str]:
     product = table[table.piece == "matrix product"].iloc[0]
     n, repetitions = table.n_edits.dropna().iloc[0], table[table.path == "plain"].n.max()
     lines: list[list[str]] = []
-    for label in table.label.dropna().unique():
+    for label in filter(None, table.label.unique()):
         memory = [_number(table, label, path, "peak_memory_mb") for path in ("plain", "fast")]
         for piece, key in PIECES.items():
             seconds, gflop, rate = (

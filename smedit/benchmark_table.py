@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress
 
+from smedit.method import variant_name
+
 KEYS = [
     "part",
     "model",
@@ -100,3 +102,15 @@ def as_table(rows: Sequence[Row]) -> pd.DataFrame:
     """All rows as a table with the columns `COLUMNS`; counts stay whole numbers."""
     counts = dict.fromkeys(("threads", "bp_steps", "n_edits", "n"), "Int64")
     return pd.DataFrame(list(rows), columns=COLUMNS).astype(counts)
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``label``: the variant's name, empty where a row belongs to none."""
+    names = table[["method", "bp_steps", "locality"]]
+    labels = [
+        variant_name(*values) if here else ""
+        for values, here in zip(
+            names.itertuples(index=False), names.notna().all(axis=1), strict=True
+        )
+    ]
+    return table.assign(label=labels)

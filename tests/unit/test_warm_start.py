@@ -22,6 +22,13 @@ from smedit.warm_start import forward, serve
 calls = 0
 
 def run(arguments):
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+def command(arguments):
     global calls
     calls += 1
     print("session", os.getsid(0), "process", os.getpid(), flush=True)
@@ -40,11 +47,7 @@ def run(arguments):
         case ["die", number]:
             os.kill(os.getpid(), int(number))
         case ["wait"]:
-            try:
-                time.sleep(60)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                return 130
+            time.sleep(60)
     return 0
 
 if sys.argv[1] == "warm-start":

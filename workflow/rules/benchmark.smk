@@ -1,45 +1,6 @@
 # The benchmark: the engine's plain path against its fast one, scaling, and KL against norm. It is
 # no part of `reproduce`. One job measures everything, so nothing else should run beside it.
 
-from smedit.benchmark_settings import models_of, read_settings
-
-BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]
-
-try:
-    BENCHMARKS = {
-        name: read_settings(
-            Path(f"config/{name}.yaml"),
-            config,
-            Path("workflow/schemas/benchmark.schema.yaml"),
-        )
-        for name in BENCHMARK_FILES
-    }
-    RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
-    if workflow.is_main_process:
-        check_models(RANDOM_MODELS)
-except UserError as error:
-    raise WorkflowError(str(error)) from None
-
-
-def benchmark_job(w):
-    """Settings of one benchmark, as the command line takes them."""
-    settings = BENCHMARKS[w.benchmark]
-    models = config["models"] | settings["models"]
-    return as_json(
-        {
-            "settings": settings,
-            "models": {
-                name: {
-                    "model_folder": f"resources/models/{name}",
-                    "edit_modules": expand_modules(models[name]["edit_modules"]),
-                }
-                for name in models_of(settings)
-            },
-            "dataset_spec": config["datasets"][settings["dataset"]],
-            "hyperparameters": config["hyperparameters"],
-        }
-    )
-
 
 use rule prepare_model as prepare_random_model with:
     wildcard_constraints:

@@ -22,13 +22,14 @@ from figures_style import (
     linear_counts,
     log_counts,
     log_seconds,
+    method_styles,
     panels,
     save,
     theme,
     variant_styles,
 )
+from smedit.benchmark_table import COLUMNS, labelled
 from smedit.errors import UserError
-from smedit.method import variant_name
 
 PHASES = {
     "training batch": ["trace", "shift", "edit loss", "locality loss", "hypernetwork update"],
@@ -59,22 +60,18 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path)
-        names = ["method", "bp_steps", "locality"]
-        labels = [variant_name(*r) if r[0] == r[0] else "" for r in table[names].to_numpy()]
-        table = table.assign(label=labels, variant=labels)
-        table[["part", "path", "piece", "phase", "quantity", "value", "n", "model"]]
+        return labelled(table[COLUMNS])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a benchmark's table ({error}); measure again") from error
-    return table
 
 
 def benchmark(table: pd.DataFrame) -> Figure:
     """Plain against fast path by phase; each saving; growth of time and memory; KL and norm."""
     parts = [part for part in PARTS if part in set(table.part)]
     compared = table[(table.part == "paths") & table.label.astype(bool)]
-    # A slope over n_edits has no n_edits, and so on: it is no variant to be styled.
-    variants = table[table.label.astype(bool) & table.bp_steps.notna()]
-    styles = variant_styles(variants)
+    styles = variant_styles(compared.assign(variant=compared.label))
+    growing = table[table.part.isin(["n_edits", "bp_steps"])]
+    methods = method_styles(growing.method)
     labels = [name for name in styles if name in set(compared.label)]
     columns, top = max(len(parts), len(labels)), bool(labels)
     width = max(6.5, 3.5 * columns)
@@ -94,7 +91,7 @@ def benchmark(table: pd.DataFrame) -> Figure:
             if part == "locality":
                 _locality(panel, _totals(mine, quantity))
             else:
-                _growth(panel, mine, part, quantity, styles)
+                _growth(panel, mine, part, quantity, methods)
             panel.set_ylabel(unit)
         time.set_title("KL and norm" if part == "locality" else f"growth with {part}")
     for row, used in zip(axes, [len(labels)] * top + [len(parts)] * 2, strict=True):
@@ -104,8 +101,10 @@ def benchmark(table: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=name)
         for face, name in (MARKERS.values() if top else ())
     ]
-    drawn = table[table.part != "locality"].label
-    return finish(figure, [*entries, *legend_entries(styles, drawn)], _caption(table, parts))
+    drawn = {**methods, **styles}
+    return finish(
+        figure, [*entries, *legend_entries(drawn, pd.Series([*drawn]))], _caption(table, parts)
+    )
 
 
 def _totals(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -180,8 +179,7 @@ def _growth(
     """Total seconds or peak memory against what grows, with the fitted slope."""
     points, slopes = _totals(rows, quantity), _totals(rows, f"slope_of_{quantity}")
     for (method, locality), mine in points.groupby(["method", "locality"], sort=False):
-        style = styles[mine.label.iloc[0]]
-        panel.plot(mine[part], mine.value, **style.options())
+        panel.plot(mine[part], mine.value, **styles[method].options())
         slope = slopes[(slopes.method == method) & (slopes.locality == locality)].iloc[0]
         panel.annotate(
             f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}",
