@@ -7,6 +7,7 @@ the machine meets them all; peak memory and operations come from processes of th
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
     def of_model(name: str) -> dict[str, Any]:
         return {"model": name, **job["models"][name], **shared}
 
+    busy = os.getloadavg()[0]
+    if busy > 0.5:
+        log.warning("the machine is busy (load average %.1f): other work spoils the times", busy)
     with tempfile.TemporaryDirectory() as scratch:
         folder, parts = Path(scratch), []
         for name, section in parts_of(settings).items():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from smedit.batches import EditBatch, TokenBatch, TokenizedPrompt, edit_batch, token_batch
+from smedit.benchmark_table import PATHS
 from smedit.clock import Clock
 from smedit.editor import Editor
 from smedit.errors import UserError
@@ -34,13 +35,14 @@ ROUNDING_TOLERANCE = 0.1
 def paths(minibatch: int) -> dict[str, Execution]:
     """Name the plain path, each saving added to those before it, and the fast path with all."""
     slow = plain(minibatch)
-    return {
-        "plain": slow,
-        "frozen once": dataclasses.replace(slow, frozen_once=True),
-        "+ answers only": dataclasses.replace(slow, frozen_once=True, answers_only=True),
-        "+ large batches": Execution(share_trace=False),
-        "fast": Execution(),
-    }
+    executions = (
+        slow,
+        dataclasses.replace(slow, frozen_once=True),
+        dataclasses.replace(slow, frozen_once=True, answers_only=True),
+        Execution(share_trace=False),
+        Execution(),
+    )
+    return dict(zip(PATHS, executions, strict=True))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class PointsPart:
         largest, model = max(self.section["n_edits"]), self.job["model"]
         tasks = [Task(f"{model}, frozen part run", 3.0 * largest, self._freeze)]
         for variant, n in self.points:
-            what = f"{model}, {variant.method}, {variant.locality}, steps {variant.bp_steps}, {n} edits"
+            choices = f"{variant.locality}, steps {variant.bp_steps}, {n} edits"
+            what = f"{model}, {variant.method}, {choices}"
             cost = n * variant.bp_steps * self.section["repetitions"] + 50
             tasks.append(Task(what, cost, partial(self._measure, variant, n)))
         return tasks

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.benchmark_table import labelled
+from smedit.benchmark_table import PATHS, labelled
 
 PIECES = {"training batch": "training_seconds", "edit and score": "editing_seconds"}
 """Piece → its targets in the settings."""
@@ -38,7 +38,7 @@ def summary(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
 
 def _paths(table: pd.DataFrame, targets: Mapping[str, Any]) -> list[str]:
     product = table[table.piece == "matrix product"].iloc[0]
-    n, repetitions = table.n_edits.dropna().iloc[0], table[table.path == "plain"].n.max()
+    n, repetitions = int(table.n_edits.max()), int(table[table.path == "plain"].n.max())
     lines: list[list[str]] = []
     for label in filter(None, table.label.unique()):
         memory = [_number(table, label, path, "peak_memory_mb") for path in ("plain", "fast")]
@@ -54,8 +54,8 @@ def _paths(table: pd.DataFrame, targets: Mapping[str, Any]) -> list[str]:
                     *(f"{x:.2f}" for x in seconds),
                     f"{_number(table, label, 'fast', 'speedup', piece):.1f}",
                     _against(seconds[1], target),
-                    *(f"{x:.0f}" for x in gflop),
-                    *(f"{x:.0f}" for x in rate),
+                    *(f"{x:.4g}" for x in gflop),
+                    *(f"{x:.3g}" for x in rate),
                 ]
             )
         ratio = memory[1] / memory[0]
@@ -89,7 +89,7 @@ def _savings(table: pd.DataFrame) -> list[str]:
     """Seconds of a training batch as one saving after another is added."""
     seconds = table[(table.quantity == "seconds") & (table.phase == "total")]
     seconds = seconds[seconds.piece == "training batch"]
-    names = list(seconds.path.unique())
+    names = [path for path in PATHS if path in set(seconds.path)]
     wide = seconds.pivot_table(index="label", columns="path", values="value", sort=False)
     wide = wide.reindex(columns=names).dropna()
     if len(names) == 2 or wide.empty:
@@ -114,7 +114,7 @@ def _scaling(table: pd.DataFrame, against: str) -> list[str]:
     for (method, size), mine in points.groupby(["method", against], sort=False):
         values = mine.set_index("quantity").value
         lines.append(
-            [method, str(size), f"{values['seconds']:.2f}", f"{values['peak_memory_mb']:.0f}"]
+            [method, f"{size:.0f}", f"{values['seconds']:.2f}", f"{values['peak_memory_mb']:.0f}"]
         )
     slopes = table[table.quantity.str.startswith("slope_of")]
     fitted = "; ".join(
@@ -137,7 +137,7 @@ def _locality(table: pd.DataFrame) -> list[str]:
         seconds = mine[mine.quantity == "seconds"].set_index("phase").value
         memory = mine[(mine.quantity == "peak_memory_mb") & (mine.phase == "total")].value.iloc[0]
         phases = [*(f"{seconds[phase]:.2f}" for phase in seconds.index), f"{memory:.0f}"]
-        lines.append([f"{model}, {label}", str(n), *phases])
+        lines.append([f"{model}, {label}", f"{n:.0f}", *phases])
     phases = table[table.quantity == "seconds"].phase.unique()
     return [
         "KL against norm, random weights, fast path; seconds of a training batch by phase:",

@@ -41,6 +41,9 @@ Quantities: ``seconds``; ``speedup`` (plain ÷ this path, median of the ratios w
 high are one standard error away).
 """
 
+PATHS = ("plain", "frozen once", "+ answers only", "+ large batches", "fast")
+"""From the plain path to the fast one, each with one saving more; the last shares the trace."""
+
 Row = dict[str, Any]
 
 
@@ -76,7 +79,7 @@ def slope_row(keys: Mapping[str, Any], rows: Sequence[Row], against: str, quanti
     keys
         Of the new row.
     rows
-        At least two points.
+        At least three points.
     against
         ``n_edits`` or ``bp_steps``.
     quantity
@@ -86,14 +89,15 @@ def slope_row(keys: Mapping[str, Any], rows: Sequence[Row], against: str, quanti
     fit = linregress(
         np.log([point[against] for point in points]), np.log([point["value"] for point in points])
     )
+    error = float(np.nan_to_num(fit.stderr))  # of equal values it is not a number
     return {
         **dict.fromkeys(KEYS),
         **keys,
         "phase": "total",
         "quantity": f"slope_of_{quantity}",
         "value": float(fit.slope),
-        "low": float(fit.slope - fit.stderr),
-        "high": float(fit.slope + fit.stderr),
+        "low": float(fit.slope) - error,
+        "high": float(fit.slope) + error,
         "n": len(points),
     }
 

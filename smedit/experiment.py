@@ -154,7 +154,9 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
     for number, part in enumerate(parts):
         editor.load_state_dict(trained)  # every batch is edited on its own, from W₀
         try:
-            scored = _edit_and_score(editor, model, part, bp_steps, hyper, clock)
+            scored = _edit_and_score(
+                editor, model, part, bp_steps, hyper, job["split"] == "eval", clock
+            )
         except DivergedError as error:
             raise DivergedError(
                 f"{settings['method']}, eval batch {number + 1}: {error}"
@@ -253,9 +255,10 @@ def _edit_and_score(
     requests: Sequence[EditRequest],
     bp_steps: int,
     hyper: Mapping[str, Any],
+    every_stage: bool,
     clock: Clock,
 ) -> list[tuple[int, RowScore]]:
-    """Scores with their stage: s after backpropagation step s."""
+    """Scores with their stage, s after backpropagation step s; the search needs the last alone."""
     batch = _edit_batch(requests, model, hyper).edit
     scorer = Scorer(requests, model.tokenizer)
     edits = editor.edit(model, batch, bp_steps)
@@ -263,8 +266,9 @@ def _edit_and_score(
     for stage in range(1, bp_steps + 1):
         with clock.phase("edit"):
             shifts = next(edits)
-        with clock.phase("score"):
-            scored += [(stage, row) for row in scorer.score(model, shifts)]
+        if every_stage or stage == bp_steps:
+            with clock.phase("score"):
+                scored += [(stage, row) for row in scorer.score(model, shifts)]
     return scored
 
 

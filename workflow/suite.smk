@@ -2,6 +2,7 @@
 # configuration that was asked for, and for the smoke test's.
 
 import json
+import os
 from pathlib import Path
 
 from snakemake.utils import Paramspace
@@ -19,6 +20,13 @@ from smedit.grid import (
     tuning_cells,
 )
 from smedit.method import load_method
+
+# Large tensors come and go. By default each one is mapped anew from the system and its pages are
+# filled again; with this, glibc keeps them.
+os.environ.setdefault(
+    "GLIBC_TUNABLES",
+    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864",
+)
 
 SCRIPTS = Path("workflow/scripts")
 TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tuning"]

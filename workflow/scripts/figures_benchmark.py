@@ -19,7 +19,6 @@ from figures_style import (
     Style,
     finish,
     legend_entries,
-    linear_counts,
     log_counts,
     log_seconds,
     method_styles,
@@ -28,7 +27,7 @@ from figures_style import (
     theme,
     variant_styles,
 )
-from smedit.benchmark_table import COLUMNS, labelled
+from smedit.benchmark_table import COLUMNS, PATHS, labelled
 from smedit.errors import UserError
 
 PHASES = {
@@ -73,11 +72,12 @@ def benchmark(table: pd.DataFrame) -> Figure:
     growing = table[table.part.isin(["n_edits", "bp_steps"])]
     methods = method_styles(growing.method)
     labels = [name for name in styles if name in set(compared.label)]
-    columns, top = max(len(parts), len(labels)), bool(labels)
+    columns, top = max(len(parts), len(labels)), int(bool(labels))
     width = max(6.5, 3.5 * columns)
     figure, axes = panels(top + 2, columns, width=width, row_height=2.7)
     for panel, label in zip(axes[0], labels, strict=False):
         _phases(panel, compared[compared.label == label], compared, label)
+        panel.tick_params(labelleft=panel is axes[0, 0])
     for part, time, memory in zip(parts, axes[top], axes[top + 1], strict=False):
         mine = table[table.part == part]
         if part == "paths":
@@ -93,6 +93,8 @@ def benchmark(table: pd.DataFrame) -> Figure:
             else:
                 _growth(panel, mine, part, quantity, methods)
             panel.set_ylabel(unit)
+        log_seconds(time)
+        memory.set_ylim(0, memory.get_ylim()[1] * 1.15)
         time.set_title("KL and norm" if part == "locality" else f"growth with {part}")
     for row, used in zip(axes, [len(labels)] * top + [len(parts)] * 2, strict=True):
         for panel in row[used:]:
@@ -101,10 +103,13 @@ def benchmark(table: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=name)
         for face, name in (MARKERS.values() if top else ())
     ]
-    drawn = {**methods, **styles}
-    return finish(
-        figure, [*entries, *legend_entries(drawn, pd.Series([*drawn]))], _caption(table, parts)
-    )
+    drawn = {**styles, **methods}
+    entries += legend_entries(drawn, pd.Series(list(drawn)))
+    entries += [
+        Line2D([], [], label=name, **style.options())
+        for name, style in _locality_styles(table[table.part == "locality"]).values()
+    ]
+    return finish(figure, entries, _caption(table, parts))
 
 
 def _totals(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -127,7 +132,7 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
             panel.annotate(
                 f"{ratio.iloc[0]:.1f}×",
                 (both[0].value, y),
-                (5, 0),
+                (7, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
@@ -148,11 +153,11 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
 def _savings(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """Seconds of a training batch, as one saving after another is added."""
     rows = _totals(rows[rows.piece == "training batch"], "seconds")
-    names = list(rows.path.unique())
+    names = [path for path in PATHS if path in set(rows.path)]
     for label, mine in rows.groupby("label", sort=False):
         if len(mine) == len(names):
-            at = [names.index(path) for path in mine.path]
-            panel.plot(at, mine.value, **styles[label].options())
+            values = mine.set_index("path").value[names]
+            panel.plot(range(len(names)), values, **styles[label].options())
     panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
     log_seconds(panel)
     panel.set_ylabel("seconds")
@@ -178,37 +183,32 @@ def _growth(
 ) -> None:
     """Total seconds or peak memory against what grows, with the fitted slope."""
     points, slopes = _totals(rows, quantity), _totals(rows, f"slope_of_{quantity}")
+    notes: list[str] = []
     for (method, locality), mine in points.groupby(["method", "locality"], sort=False):
         panel.plot(mine[part], mine.value, **styles[method].options())
         slope = slopes[(slopes.method == method) & (slopes.locality == locality)].iloc[0]
-        panel.annotate(
-            f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}",
-            (mine[part].iloc[-1], mine.value.iloc[-1]),
-            (-4, -12),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
-    sizes = [int(value) for value in points[part]]
-    if part == "n_edits":
-        log_counts(panel, sizes)
-    else:
-        linear_counts(panel, sizes)
-    log_seconds(panel)
+        notes.append(f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}")
+    panel.annotate("\n".join(notes), (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
+    log_counts(panel, [int(value) for value in points[part]])
     panel.set_xlabel(NAMES[part])
 
 
 def _locality(panel: Axes, points: pd.DataFrame) -> None:
-    models = list(points.model.unique())
-    for (model, locality), mine in points.groupby(["model", "locality"], sort=False):
-        line, filled, name = LOCALITY[locality]
-        place = models.index(model)
-        style = Style(PALETTE[place], "os^D"[place % 4], line, filled)
-        panel.plot(mine.n_edits, mine.value, label=f"{model}, {name}", **style.options())
+    for key, (_, style) in _locality_styles(points).items():
+        mine = points[(points.model == key[0]) & (points.locality == key[1])]
+        panel.plot(mine.n_edits, mine.value, **style.options())
     log_counts(panel, [int(value) for value in points.n_edits])
-    log_seconds(panel)
     panel.set_xlabel(NAMES["n_edits"])
-    panel.legend(fontsize=6.5, frameon=False, handlelength=3)
+
+
+def _locality_styles(points: pd.DataFrame) -> dict[tuple[str, str], tuple[str, Style]]:
+    """(model, locality) → name and style: colour and marker by model, line by locality."""
+    styles: dict[tuple[str, str], tuple[str, Style]] = {}
+    for place, model in enumerate(points.model.unique()):
+        for locality, (line, filled, name) in LOCALITY.items():
+            color, marker = PALETTE[(3 + place) % len(PALETTE)], "P*v^"[place % 4]
+            styles[model, locality] = f"{model}, {name}", Style(color, marker, line, filled)
+    return styles
 
 
 def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
@@ -236,8 +236,8 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
             "stores KL's reference before. "
         )
     return text + (
-        "Peak memory is that of a process that did nothing else, weights included. Except for "
-        "memory by method, vertical axes of seconds and memory are logarithmic."
+        "Peak memory is that of a process that did nothing else, weights and libraries included. "
+        "Axes of seconds are logarithmic, of memory linear."
     )
 
 

@@ -1,0 +1,236 @@
+"""The benchmark, whole, on a tiny model; and its figure."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from matplotlib.image import imread
+
+from conftest import make_model, make_requests
+from figures_benchmark import main as draw
+from smedit import benchmark, benchmark_paths, benchmark_points, benchmark_process
+from smedit.benchmark_pieces import Evaluation, Variant, Work, check_agreement, differences, run
+from smedit.benchmark_settings import models_of, read_settings
+from smedit.benchmark_table import COLUMNS, KEYS, PATHS, slope_row
+from smedit.errors import UserError
+from smedit.execution import Execution
+from smedit.facts import Splits
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow/schemas/benchmark.schema.yaml"
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+HYPER = {
+    "minibatch": 2,
+    "meta_lr": 1e-5,
+    "loc_coef": 0.6,
+    "reg_coef": 0.5,
+    "max_grad_norm": 1.0,
+    "lr": 1e-2,
+    "rank": 4,
+    "n_blocks": 1,
+}
+TRAINING = ["trace", "shift", "edit loss", "locality loss", "hypernetwork update", "total"]
+EDITING = ["edit", "score", "total"]
+
+
+def small_settings():
+    settings = read_settings(ROOT / "config/benchmark.yaml", CONFIG, SCHEMA)
+    for name in ("paths", "n_edits", "bp_steps"):
+        settings[name]["model"] = "tiny"
+    settings["paths"] |= {"n_edits": 4, "repetitions": 2}
+    settings["paths"]["methods"] = settings["paths"]["methods"][2:]  # enough, and faster
+    settings["n_edits"]["n_edits"] = [1, 2, 4]
+    settings["bp_steps"] |= {"n_edits": [2], "bp_steps": [1, 2, 3]}
+    settings["locality"] |= {"models": ["tiny"], "n_edits": [2, 4]}
+    return settings
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Every model that is opened is a tiny one, in this process."""
+    opened = {}
+
+    def open_model(job, states=None):
+        model = opened.setdefault(job["model"], make_model())
+        model.states = type(model.states)(model.owner)
+        return model
+
+    def load_requests(name, spec, seed):
+        return Splits(make_requests(8), make_requests(4, start=8), make_requests(8, start=12))
+
+    for module in (benchmark_process, benchmark_paths):
+        monkeypatch.setattr(module, "open_model", open_model)
+    for module in (benchmark_paths, benchmark_points):
+        monkeypatch.setattr(module, "in_new_process", lambda function, *args: function(*args))
+    monkeypatch.setattr(benchmark_process, "load_requests", load_requests)
+    monkeypatch.setattr(benchmark_paths, "MATRIX_SIZE", 32)
+    return opened
+
+
+def measure(folder, settings=None):
+    settings = settings or small_settings()
+    models = {"tiny": {}}
+    job = {"settings": settings, "models": models, "dataset_spec": {}, "hyperparameters": HYPER}
+    benchmark.run_benchmark(job, folder / "benchmark.csv")
+    return pd.read_csv(folder / "benchmark.csv")
+
+
+def test_every_part_is_measured_and_drawn(tiny, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="smedit"):
+        table = measure(tmp_path)
+    assert "100 % done, about 0 s left" in caplog.messages[-1]
+    assert list(table.columns) == COLUMNS
+    assert not table.duplicated(KEYS).any()
+    assert (table.low <= table.value).all() and (table.value <= table.high).all()
+
+    seconds = table[table.quantity == "seconds"]
+    for _, rows in seconds.groupby([k for k in KEYS if k != "phase"], dropna=False):
+        assert list(rows.phase) in (TRAINING, EDITING)
+        assert rows.low[:-1].sum() <= rows.high.iloc[-1] * (1 + 1e-5)
+    paths = table[table.part == "paths"]
+    both = paths[(paths.method == "SMEdit") & (paths.phase == "total")]
+    assert set(both[both.quantity == "seconds"].path) == set(PATHS)
+    timed = both[(both.quantity == "seconds") & (both.piece == "training batch")]
+    assert timed.set_index("path").n.to_dict() == {
+        path: 2 if path in ("plain", "fast") else 1 for path in PATHS
+    }
+    work = both[both.quantity == "gflop"].pivot_table(index="piece", columns="path", values="value")
+    assert work.fast["training batch"] < 0.9 * work.plain["training batch"]
+    apart = paths[paths.quantity == "largest_difference"]
+    assert set(apart.path) == set(PATHS) - {"plain"} and apart.value.max() < 1e-3
+    assert set(paths[paths.quantity == "peak_memory_mb"].path) == {"plain", "fast"}
+
+    slopes = table[table.quantity.str.startswith("slope_of")]
+    assert list(slopes.part) == ["n_edits"] * 2 + ["bp_steps"] * 2 and (slopes.n == 3).all()
+    locality = seconds[(seconds.part == "locality") & (seconds.phase == "locality loss")]
+    assert list(zip(locality.n_edits, locality.locality, strict=True)) == [
+        (2, "kl"),
+        (2, "norm"),
+        (4, "kl"),
+        (4, "norm"),
+    ]
+
+    text = (tmp_path / "benchmark.txt").read_text(encoding="utf-8")
+    for part in (
+        "MALMEN + MBPS, training batch",
+        "≤ 9 s: met",
+        "The paths agree",
+        "n_edits: SMEdit",
+    ):
+        assert part in text
+
+    files = [tmp_path / "f.png", tmp_path / "f.pdf"]
+    arguments = ["--table", str(tmp_path / "benchmark.csv"), "--out", *map(str, files)]
+    assert draw(arguments) == 0
+    assert imread(files[0])[..., :3].std() > 0.05
+    again = files[1].read_bytes()
+    assert draw(arguments) == 0 and files[1].read_bytes() == again
+
+
+def test_the_locality_part_stands_alone(tiny, tmp_path):
+    settings = read_settings(ROOT / "config/benchmark-gpu.yaml", CONFIG, SCHEMA)
+    settings["locality"] |= {"models": ["tiny"], "n_edits": [2, 4], "repetitions": 2}
+    table = measure(tmp_path, settings)
+    assert set(table.part) == {"locality"}
+    assert set(table[table.quantity == "seconds"].n) == {2}
+    out = tmp_path / "f.png"
+    assert draw(["--table", str(tmp_path / "benchmark.csv"), "--out", str(out)]) == 0
+
+
+def test_a_broken_path_is_caught(tiny, tmp_path, monkeypatch):
+    right = make_model().unedited_logits.__func__
+
+    def wrong(self, chunk):
+        return right(self, chunk) * (1.0 if self.execution.max_rows else 0.9)
+
+    monkeypatch.setattr(type(make_model()), "unedited_logits", wrong)
+    with pytest.raises(UserError, match=r"MALMEN \+ MBPS, path '.*' against plain: .* differ by"):
+        measure(tmp_path)
+    assert not (tmp_path / "benchmark.csv").exists()
+
+
+@pytest.mark.parametrize("spoilt", ["shifts", "learned", "logits", "steps"])
+def test_each_result_is_compared(spoilt):
+    model = make_model()
+    work = Work(model, Variant.of({"method": "SMEdit"}), make_requests(4), HYPER, seed=0)
+    good = run(model, work, Evaluation(model, make_requests(4, start=4), 2), Execution())
+    check_agreement(differences(good, good), 1e-6, "same")
+    value = getattr(good, spoilt)
+    if spoilt == "steps":
+        value = [dataclasses.replace(step, gradient_norm=float("nan")) for step in value]
+    elif spoilt == "logits":
+        value = value * 1.01
+    else:
+        value = {name: tensor * 1.2 for name, tensor in value.items()}
+    other = dataclasses.replace(good, **{spoilt: value})
+    with pytest.raises(UserError, match="differ by"):
+        check_agreement(differences(good, other), 1e-3, "spoilt")
+
+
+def test_operations_are_counted():
+    a = torch.ones(3, 5, requires_grad=True)
+    with benchmark_process.OperationCount() as count:
+        (a @ torch.ones(5, 7)).sum().backward()
+    assert count.total == 2 * (2 * 3 * 5 * 7)  # forward, and the gradient of a
+
+
+def test_a_slope_is_the_exponent():
+    points = [
+        {"quantity": "seconds", "phase": "total", "n_edits": n, "value": 0.1 * n**1.5}
+        for n in (8, 16, 64)
+    ]
+    row = slope_row({"part": "n_edits"}, points, "n_edits", "seconds")
+    assert row["value"] == pytest.approx(1.5) and row["high"] - row["low"] < 1e-6
+
+
+def test_a_new_process_measures_its_own_memory():
+    ballast = torch.ones(150_000_000)  # 600 MB
+    job = {"device": "cpu"}
+    with_ballast = benchmark_process.peak_memory_mb(torch.device("cpu"))
+    alone = benchmark_process.in_new_process(own_peak, job)
+    assert ballast.numel() and alone < with_ballast - 200
+
+
+def own_peak(job):
+    return benchmark_process.peak_memory_mb(torch.device(job["device"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(thread=1), r"b\.yaml: top level: unknown key 'thread'; did you mean"),
+        (lambda s: s["paths"].update(model="smol"), "model: unknown value 'smol'; did you mean|;"),
+        (lambda s: s.update(dataset="zsre"), "dataset: unknown value 'zsre'"),
+        (lambda s: s["paths"].update(n_edits=5000), "paths.n_edits: 5000 is more than the"),
+        (lambda s: s["paths"].update(tolerance=0), "paths.tolerance: 0"),
+        (lambda s: s["paths"]["ablation"].append({"method": "MALMEN"}), None),
+        (lambda s: s["paths"]["methods"].pop(), "paths.ablation: every entry must stand"),
+        (lambda s: s["n_edits"]["methods"].append({"method": "ROME"}), "unknown method 'ROME'"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(tmp_path, change, message):
+    settings = yaml.safe_load((ROOT / "config/benchmark.yaml").read_text(encoding="utf-8"))
+    change(settings)
+    path = tmp_path / "b.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    if message is None:
+        read_settings(path, CONFIG, SCHEMA)
+        return
+    with pytest.raises(UserError, match=message) as caught:
+        read_settings(path, CONFIG, SCHEMA)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_settings_that_come_along_are_right():
+    for name in ("benchmark", "benchmark-gpu"):
+        settings = read_settings(ROOT / f"config/{name}.yaml", CONFIG, SCHEMA)
+        assert set(settings["models"]) <= set(models_of(settings))
+
+
+def test_another_table_is_refused(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    assert draw(["--table", str(tmp_path / "t.csv"), "--out", str(tmp_path / "f.png")]) == 2
+    assert "not a benchmark's table" in capsys.readouterr().err
