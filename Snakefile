@@ -28,7 +28,7 @@ onstart:
         from smedit import warm_start
 
         if config["device"] == "cpu" or not torch.cuda.is_available():
-            warm_start.start(config["threads"])
+            warm_start.start(min(config["threads"], workflow.cores))
 
 
 SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))

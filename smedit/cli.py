@@ -128,7 +128,7 @@ def _choose(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from smedit.benchmark import run_benchmark
+    from smedit.benchmark.run import run_benchmark
 
     run_benchmark(options.job, options.out)
 

@@ -1,4 +1,4 @@
-"""How forward passes are carried out. Never what they compute: every setting gives equal numbers.
+"""How forward passes are carried out. Never what they compute: numbers are equal up to rounding.
 
 The defaults leave out whatever the method does not ask for; ``docs/performance.md`` says why that
 is exact. `plain` is the straightforward way, to compare with.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from smedit.files import replacing
 from smedit.frozen_states import FrozenStates
 from smedit.known_tokens import KnownTokens
 from smedit.language_model import LanguageModel
+from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.model_sources import load_model, load_tokenizer
@@ -104,7 +104,9 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         split: [dataclasses.asdict(row) for row in scorer.score(model, {})]
         for split, scorer in scorers.items()
     }
-    _write_json({"tokens": model.tokenizer.as_json(), "unedited": scores}, before)
+    text = json.dumps({"tokens": model.tokenizer.as_json(), "unedited": scores}, allow_nan=False)
+    with replacing(before) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
     start = time.perf_counter()
     model = open_model(job, states, before["tokens"])
     seconds["load"] = time.perf_counter() - start
-    memory = {"load": _peak_memory(model.device)}
+    memory = {"load": peak_memory_mb(model.device)}
     frozen_before = len(model.states)
 
     clock = Clock(model.device)
@@ -141,7 +143,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
     editor = _editor(settings, hyper, model)
     with clock.phase("train"):
         steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
-    memory["train"] = _peak_memory(model.device)
+    memory["train"] = peak_memory_mb(model.device)
 
     rows = [
         (0, RowScore(**row))
@@ -166,7 +168,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
             for stage, row in scored
         ]
         log.info("edited and scored batch %d/%d", number + 1, len(parts))
-    memory["evaluate"] = _peak_memory(model.device)
+    memory["evaluate"] = peak_memory_mb(model.device)
     computed = len(model.states) - frozen_before
     if computed:
         log.info("%d sequences were not among the frozen states and were computed", computed)
@@ -200,12 +202,8 @@ def diverged_result(job: Mapping[str, Any], error: DivergedError) -> dict[str, A
 
 def write_result(result: Mapping[str, Any], out: Path) -> None:
     """Write a result as JSON, under a temporary name first."""
-    _write_json(result, out)
-
-
-def _write_json(value: Mapping[str, Any], out: Path) -> None:
     with replacing(out) as part:
-        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _rows(job: Mapping[str, Any], splits: Splits, split: str, count: int) -> Sequence[EditRequest]:
@@ -282,13 +280,6 @@ def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:
         {"stage": stage, "metric": metric, "score": score, "rows": list(by_request.values())}
         for (stage, metric, score), by_request in groups.items()
     ]
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Peak memory so far in MB: of the GPU where one is used, else resident memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _device_name(device: torch.device) -> str:

@@ -186,6 +186,11 @@ class LanguageModel:
                 through_prompts = torch.is_grad_enabled() and module_hook is None
                 with torch.set_grad_enabled(through_prompts), suppress(PromptDoneError):
                     self._run_stored(chunk, weights, slice(0, cut), cache)
+                if not cache.get_seq_length():
+                    raise UserError(
+                        f"{self.name}: its last block keeps no keys and values, so prompts cannot "
+                        "run apart from answers; this architecture is not supported"
+                    )
             for name, module in self.edit_modules.items() if module_hook else ():
 
                 def hook(_: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:

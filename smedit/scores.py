@@ -142,7 +142,7 @@ class Scorer:
                     tokens = torch.tensor(query.token_ids)
                     at = torch.arange(start, start + len(tokens))
                     likelihood = log_p[at.to(log_p.device), tokens.to(log_p.device)]
-                    # One non-finite logit makes all log-likelihoods of its token so.
+                    # One logit that is NaN or +∞ makes all log-likelihoods of its token non-finite.
                     if not likelihood.isfinite().all():
                         raise DivergedError("non-finite logits after editing; try a smaller lr")
                     answers[query] = _Answer(likelihood.double().cpu(), best[at] == tokens)

@@ -62,6 +62,8 @@ def _solve(gram: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> torc
         system.diagonal().add_(ridge)
         factor = torch.linalg.cholesky(system)
         solution = torch.cholesky_solve(right, factor)
+    if not (ridge.requires_grad or right.requires_grad):
+        return solution
     return torch.cholesky_solve(right - (ridge - ridge.detach()) * solution, factor)
 
 

@@ -76,11 +76,11 @@ def start(threads: int) -> None:
     """
     name = f"smedit-{os.urandom(16).hex()}"
     from_here, _held_open = os.pipe()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        # It listens before any job can ask. The address is no file, so none is ever left behind.
-        listener.bind(_address(name))
-        listener.listen()
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            # It listens before any job can ask. The address is no file: none is ever left behind.
+            listener.bind(_address(name))
+            listener.listen()
             subprocess.Popen(
                 ["smedit", "warm-start", "--listener", str(listener.fileno())],
                 stdin=from_here,
@@ -88,12 +88,12 @@ def start(threads: int) -> None:
                 env=os.environ | dict.fromkeys(THREADS, str(threads)),
                 start_new_session=True,  # Ctrl-C is for the jobs
             )
-        except OSError as error:
-            log.warning("no warm start (%s): every job loads its libraries itself", error)
-        else:
-            os.environ[SERVER] = name
-        finally:
-            os.close(from_here)
+    except OSError as error:
+        log.warning("no warm start (%s): every job loads its libraries itself", error)
+    else:
+        os.environ[SERVER] = name
+    finally:
+        os.close(from_here)
 
 
 # --- the job's side -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # Entry of the benchmark (`make bench`), apart from the suite's: a run of the suite neither checks
 # nor needs any of it. Targets: bench, bench_gpu.
 
-from smedit.benchmark_settings import models_of, read_settings
+from smedit.benchmark.settings import models_of, read_settings
 
 
 configfile: "config/config.yaml"

@@ -11,13 +11,17 @@ from matplotlib.image import imread
 
 from conftest import make_model, make_requests
 from figures_benchmark import main as draw
-from smedit import benchmark, benchmark_paths, benchmark_points, benchmark_process
-from smedit.benchmark_pieces import Evaluation, Variant, Work, check_agreement, differences, run
-from smedit.benchmark_settings import models_of, read_settings
-from smedit.benchmark_table import COLUMNS, KEYS, PATHS, slope_row
+from smedit.benchmark import paths as benchmark_paths
+from smedit.benchmark import points as benchmark_points
+from smedit.benchmark import process as benchmark_process
+from smedit.benchmark import run as benchmark
+from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
+from smedit.benchmark.settings import models_of, read_settings
+from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.facts import Splits
+from smedit.memory import peak_memory_mb
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/benchmark.schema.yaml"
@@ -189,13 +193,13 @@ def test_a_slope_is_the_exponent():
 def test_a_new_process_measures_its_own_memory():
     ballast = torch.ones(150_000_000)  # 600 MB
     job = {"device": "cpu"}
-    with_ballast = benchmark_process.peak_memory_mb(torch.device("cpu"))
+    with_ballast = peak_memory_mb(torch.device("cpu"))
     alone = benchmark_process.in_new_process(own_peak, job)
     assert ballast.numel() and alone < with_ballast - 200
 
 
 def own_peak(job):
-    return benchmark_process.peak_memory_mb(torch.device(job["device"]))
+    return peak_memory_mb(torch.device(job["device"]))
 
 
 @pytest.mark.parametrize(

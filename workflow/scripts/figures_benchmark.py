@@ -27,7 +27,7 @@ from figures_style import (
     theme,
     variant_styles,
 )
-from smedit.benchmark_table import COLUMNS, PATHS, labelled
+from smedit.benchmark.table import COLUMNS, PATHS, labelled
 from smedit.errors import UserError
 
 PHASES = {

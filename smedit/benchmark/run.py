@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smedit.benchmark_paths import PathsPart
-from smedit.benchmark_points import PointsPart
-from smedit.benchmark_process import Task
-from smedit.benchmark_settings import models_of_part, parts_of
-from smedit.benchmark_summary import summary
-from smedit.benchmark_table import as_table
+from smedit.benchmark.paths import PathsPart
+from smedit.benchmark.points import PointsPart
+from smedit.benchmark.process import Task
+from smedit.benchmark.settings import models_of_part, parts_of
+from smedit.benchmark.summary import summary
+from smedit.benchmark.table import as_table
 from smedit.files import replacing
 
 log = logging.getLogger("smedit")

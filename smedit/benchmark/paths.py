@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from smedit.benchmark_pieces import (
+from smedit.benchmark.pieces import (
     Evaluation,
     Run,
     Variant,
@@ -24,7 +24,8 @@ from smedit.benchmark_pieces import (
     paths,
     run,
 )
-from smedit.benchmark_process import (
+from smedit.benchmark.process import (
+    WARM_UP,
     Task,
     device_name,
     in_new_process,
@@ -32,7 +33,7 @@ from smedit.benchmark_process import (
     make_work,
     measure_path,
 )
-from smedit.benchmark_table import Row, row, seconds_rows
+from smedit.benchmark.table import Row, row, seconds_rows
 from smedit.experiment import open_model
 from smedit.frozen_states import FrozenStates
 from smedit.language_model import LanguageModel
@@ -153,6 +154,15 @@ class PathsPart:
         # As in a job of the workflow: the states are read from a file.
         model.states = FrozenStates.open(self.states, model.owner)
         self.device = device_name(model.device)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Run a small batch on both paths, so that neither pays for what comes first."""
+        n = min(self.section["n_edits"], WARM_UP)
+        evaluation = make_evaluation(self.job, self.model, n)
+        small = make_work(self.job, self.model, self.variants[0], n)
+        for path in ("plain", "fast"):
+            run(self.model, small, evaluation, self.executions[path])
 
     def _multiply(self) -> None:
         self.products += matrix_products(self.model.device, self.model.dtype)

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smedit.benchmark_pieces import TRAINING, Variant
-from smedit.benchmark_process import Task, in_new_process, measure_point, save_states
-from smedit.benchmark_table import Row, row, seconds_rows, slope_row
+from smedit.benchmark.pieces import TRAINING, Variant
+from smedit.benchmark.process import Task, in_new_process, measure_point, save_states
+from smedit.benchmark.table import Row, row, seconds_rows, slope_row
 
 
 class PointsPart:

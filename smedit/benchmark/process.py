@@ -7,8 +7,6 @@ measured number comes from a process that did nothing else.
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,9 +17,9 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
-from smedit.benchmark_pieces import (
+from smedit.benchmark.pieces import (
     Evaluation,
     Variant,
     Work,
@@ -35,7 +33,16 @@ from smedit.execution import Execution
 from smedit.experiment import open_model
 from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel
+from smedit.memory import peak_memory_mb
 from smedit.readers import load_requests
+
+FLOPS = {
+    **flop_registry,
+    # Attention's kernels on the CPU, which PyTorch's registry lacks; counted as those of a GPU.
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+"""Operation → how many floating-point operations it takes."""
 
 WARM_UP = 8
 """Edits of the untimed batch that a process runs first."""
@@ -62,21 +69,8 @@ def in_new_process(function: Callable[..., Any], job: Mapping[str, Any], *argume
         ) from error
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of this process so far in MB: of the GPU where one is used, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not ru_maxrss: a process started by a large one begins with that one's peak.
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
 class OperationCount(TorchDispatchMode):
-    """Counts floating-point operations of matrix products and convolutions that run inside it.
+    """Counts floating-point operations of matrix products and attention that run inside it.
 
     `torch.utils.flop_counter.FlopCounterMode` would count alike, but it also follows modules with
     hooks, which `torch.autograd.grad` with respect to a module's output does not allow.
@@ -92,7 +86,7 @@ class OperationCount(TorchDispatchMode):
         """Run one operation and add what it takes."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        count = flop_registry.get(func.overloadpacket)
+        count = FLOPS.get(func.overloadpacket)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
         return out
@@ -167,9 +161,9 @@ def measure_path(
         with OperationCount() as count:
             yield
         operations[piece] = count.total
+        memory["total"] = peak_memory_mb(model.device)
 
     run(model, work, evaluation, execution, counted)
-    memory["total"] = peak_memory_mb(model.device)
     return {"memory_mb": memory, "operations": operations}
 
 

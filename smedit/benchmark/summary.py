@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.benchmark_table import PATHS, labelled
+from smedit.benchmark.table import PATHS, labelled
 
 PIECES = {"training batch": "training_seconds", "edit and score": "editing_seconds"}
 """Piece → its targets in the settings."""
@@ -19,7 +19,7 @@ def summary(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     Parameters
     ----------
     table
-        With the columns of `smedit.benchmark_table.COLUMNS`.
+        With the columns of `smedit.benchmark.table.COLUMNS`.
     settings
         A file like ``config/benchmark.yaml``; its targets are printed beside.
     """

@@ -1,0 +1,1 @@
+"""What `make bench` measures: the engine, not the methods."""
