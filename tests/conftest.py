@@ -1,5 +1,7 @@
 """Tiny language models of several architectures, and invented requests, for every test."""
 
+import signal
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -21,6 +23,10 @@ ARCHITECTURES = {
     "gptj": ({**GPT, "rotary_dim": 4}, "transformer.h.{}.mlp.fc_out"),
 }
 WORDS = [f"w{i}" for i in range(60)]
+
+# Tests interrupt processes; one that a shell started in the background would ignore it, and so
+# would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
