@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from smedit.errors import UserError
-from smedit.execution import Execution
+from smedit.execution import MAX_TOKENS, Execution
 from smedit.facts import EditRequest, Prompt
 from smedit.known_tokens import KnownTokens
 
@@ -121,9 +121,10 @@ class TokenBatch:
 
         Concatenating the chunks' answer tokens gives the batch's, in order.
         """
+        max_tokens = execution.max_tokens or MAX_TOKENS[device.type]
         start, done = 0, 0
         while start < len(self.sequences):
-            n_rows = max(1, execution.max_tokens // len(self.sequences[start].input_ids))
+            n_rows = max(1, max_tokens // len(self.sequences[start].input_ids))
             part = self.sequences[start : start + min(n_rows, execution.max_rows or n_rows)]
             n_answers = sum(len(s.answer_ids) for s in part)
             yield _pad(part, self.weights[done : done + n_answers], device)

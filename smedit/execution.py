@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+MAX_TOKENS = {"cpu": 512, "cuda": 8192}
+"""Padded tokens of one pass, by kind of device. On a CPU more costs memory and saves no time."""
+
+
 @dataclass(frozen=True)
 class Execution:
     """Settings of a language model's forward passes.
@@ -24,7 +28,7 @@ class Execution:
     share_trace
         Trace a training batch once if all its steps start from W₀.
     max_tokens
-        Padded tokens of one pass.
+        Padded tokens of one pass; None is `MAX_TOKENS` of the device.
     max_rows
         Sequences of one pass; None is no limit.
     """
@@ -32,7 +36,7 @@ class Execution:
     frozen_once: bool = True
     answers_only: bool = True
     share_trace: bool = True
-    max_tokens: int = 1024
+    max_tokens: int | None = None
     max_rows: int | None = None
 
 

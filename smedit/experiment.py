@@ -48,8 +48,10 @@ def open_model(
     """
     torch.set_num_threads(job["threads"])
     folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
+    device = _device(job["device"])
+    _check_speed(precision, device)
     language_model = LanguageModel(
-        load_model(folder, precision, _device(job["device"])),
+        load_model(folder, precision, device),
         KnownTokens(lambda: load_tokenizer(folder), known),
         job["edit_modules"],
         name=job["model"],
@@ -65,6 +67,16 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda, but this machine has no CUDA GPU; use auto or cpu")
     return torch.device(name)
+
+
+def _check_speed(precision: torch.dtype, device: torch.device) -> None:
+    """Keep bfloat16 usable, if slow, on a CPU that has no instructions for it."""
+    if precision != torch.bfloat16 or device.type != "cpu":
+        return
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        log.warning("this CPU has no bfloat16 instructions: float32 is many times faster here")
+        # oneDNN's stand-in for them takes minutes for one large product; PyTorch's own does not.
+        torch.backends.mkldnn.set_flags(_enabled=False)
 
 
 def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
