@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 MAX_TOKENS = {"cpu": 512, "cuda": 8192}
 """Padded tokens of one pass, by kind of device. On a CPU more costs memory and saves no time."""
 
