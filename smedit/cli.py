@@ -68,8 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     cell.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
     cell.add_argument("--chosen", type=Path, help="what `choose` wrote")
 
+    stream = command("run-stream", _run_stream, "train an editor and edit one stream")
+    stream.set_defaults(warm=True)
+    stream.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+    stream.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
+    stream.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
+    stream.add_argument("--chosen", type=Path, help="what `choose --streams` wrote")
+
     choose = command("choose", _choose, "choose hyperparameters from a model's search")
     choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
+    choose.add_argument("--streams", action="store_true", help="they are results of `run-stream`")
 
     bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, KL against norm")
     bench.add_argument("--job", type=_json, required=True, help="settings, as JSON")
@@ -101,12 +109,10 @@ def _freeze(options: argparse.Namespace) -> None:
 
 
 def _run_cell(options: argparse.Namespace) -> None:
-    from smedit.experiment import diverged_result, run_cell, write_result
+    from smedit.experiment import diverged_result, run_cell
+    from smedit.jobs import write_result
 
-    job = options.job
-    if options.chosen is not None:
-        chosen = _read_json(options.chosen)
-        job["hyperparameters"].update(chosen.get(job["settings"]["method"], {}))
+    job = _with_chosen(options)
     try:
         result = run_cell(job, options.states, _read_json(options.before))
     except DivergedError as error:
@@ -117,10 +123,34 @@ def _run_cell(options: argparse.Namespace) -> None:
     write_result(result, options.out)
 
 
+def _run_stream(options: argparse.Namespace) -> None:
+    from smedit.jobs import write_result
+    from smedit.stream_cell import run_stream
+
+    checkpoint = options.out.with_suffix(".checkpoint")
+    before = _read_json(options.before)
+    result = run_stream(_with_chosen(options), options.states, before, checkpoint)
+    write_result(result, options.out)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The job, with the values that a search chose for its method."""
+    job = options.job
+    if options.chosen is not None:
+        chosen = _read_json(options.chosen)
+        job["hyperparameters"].update(chosen.get(job["settings"]["method"], {}))
+    return job
+
+
 def _choose(options: argparse.Namespace) -> None:
+    from smedit.grid import TUNED
+    from smedit.stream_grid import STREAM_TUNED
     from smedit.tuning import chosen_values, tuning_table
 
-    chosen = chosen_values(tuning_table([_read_json(path) for path in options.results]))
+    tuned = STREAM_TUNED if options.streams else TUNED
+    results = [_read_json(path) for path in options.results]
+    chosen = chosen_values(tuning_table(results, tuned), tuned)
     with replacing(options.out) as part:
         part.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     for method, values in chosen.items():
@@ -135,7 +165,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     with socket.socket(fileno=options.listener) as listener:
-        warm_start.serve(listener, ["smedit.experiment"], main)
+        warm_start.serve(listener, ["smedit.experiment", "smedit.stream_cell"], main)
 
 
 def _read_json(path: Path) -> Any:

@@ -21,6 +21,7 @@ from smedit.errors import UserError
 from smedit.grid import methods, rows_needed
 from smedit.method import load_method
 from smedit.readers import count_rows
+from smedit.stream_grid import all_rows_needed, stream_methods
 
 
 def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
@@ -40,7 +41,11 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
     """
     check_schema(config, schema_file, "config")
     for name in [*methods(config), *config["tuning"]["grid"]]:
+        if not load_method(name).for_batches:
+            raise UserError(f"config: {name} edits in sequence only; put it under sequential")
+    for name in stream_methods(config):
         load_method(name)
+    _check_streams(config)
     _check_data(config)
 
 
@@ -65,6 +70,26 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
+def _check_streams(config: Mapping[str, Any]) -> None:
+    part = config.get("sequential")
+    if part is None:
+        return
+    for name in part["tuning"]["grid"]:
+        load_method(name)
+    for experiment, section in part["experiments"].items():
+        for key in ("models", "datasets"):
+            for name in section.get(key, []):
+                if name not in config[key]:
+                    where = f"config: sequential.experiments.{experiment}.{key}"
+                    raise UserError(f"{where}: unknown value {name!r}{nearest(name, config[key])}")
+        for entry in section["methods"]:
+            if "locality" in entry and load_method(entry["method"]).stream_training == "none":
+                raise UserError(
+                    f"config: sequential.experiments.{experiment}: {entry['method']} is not "
+                    "trained, so it has no locality loss; leave locality out"
+                )
+
+
 def _check_data(config: Mapping[str, Any]) -> None:
     needed = rows_needed(config)
     if config["eval_edits"] < needed["eval"]:
@@ -86,12 +111,17 @@ def _check_data(config: Mapping[str, Any]) -> None:
         rows = count_rows(name, spec)
         if rows is None:
             continue  # not known before the download; the job that reads it checks again
-        for split, count in needed.items():
+        for split, count in _rows_of_dataset(config, name).items():
             if count > rows[split]:
                 raise UserError(
                     f"config: dataset {name} has {rows[split]} {split} rows, {count} are needed; "
-                    "use a smaller n_edits, train_batches or eval_edits"
+                    "use fewer or smaller batches, or a smaller eval_edits"
                 )
+
+
+def _rows_of_dataset(config: Mapping[str, Any], dataset: str) -> dict[str, int]:
+    needed = [all_rows_needed(config, model, dataset) for model in config["models"]]
+    return {split: max(rows[split] for rows in needed) for split in needed[0]}
 
 
 def _explain(error: jsonschema.ValidationError) -> str:

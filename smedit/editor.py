@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -14,14 +15,14 @@ from smedit.batches import TokenBatch
 from smedit.errors import DivergedError, UserError
 from smedit.files import replacing
 from smedit.hypernetwork import Hypernetwork
-from smedit.language_model import LanguageModel
+from smedit.language_model import LanguageModel, Shifts
 from smedit.method import Method
 from smedit.shift_rules import SHIFT_RULES
 from smedit.tracing import Trace, trace
 
 
 class Editor(nn.Module):
-    """A hypernetwork and the rule that turns its output into shifts. Always float32.
+    """Hypernetworks and the rule that turns their output into shifts. Always float32.
 
     Parameters
     ----------
@@ -32,19 +33,37 @@ class Editor(nn.Module):
     lr
         Initial step size η; 1e-6 in the paper.
     seed
-        Seeds the hypernetwork's initial values.
+        Seeds the hypernetworks' initial values.
+    n_networks
+        1: all backpropagation steps share one hypernetwork, as in batch editing. S: each of S
+        steps has its own, as in sequential editing; that of step s has rank ⌊rank / s⌋.
     """
 
     def __init__(
-        self, method: Method, shapes: Mapping[str, tuple[int, int]], lr: float, seed: int
+        self,
+        method: Method,
+        shapes: Mapping[str, tuple[int, int]],
+        lr: float,
+        seed: int,
+        n_networks: int = 1,
     ) -> None:
         super().__init__()
         self.method = method
         self.shift_rule = SHIFT_RULES[method.shift_rule]
-        self.hypernetwork = Hypernetwork(shapes, method.rank, method.n_blocks, lr, seed)
+        self.hypernetworks = nn.ModuleList(
+            Hypernetwork(shapes, method.rank // step, method.n_blocks, lr, seed + step - 1)
+            for step in range(1, n_networks + 1)
+        )
 
-    def predict(self, traced: Trace) -> dict[str, torch.Tensor]:
+    def predict(self, traced: Trace, step: int) -> dict[str, torch.Tensor]:
         """Update the normalizers with a trace, then predict every module's shift, with its graph.
+
+        Parameters
+        ----------
+        traced
+            Keys and value gradients on the weights as they stand.
+        step
+            The backpropagation step, from 1; it decides which hypernetwork predicts.
 
         Returns
         -------
@@ -58,7 +77,8 @@ class Editor(nn.Module):
             finite.
         """
         shifts: dict[str, torch.Tensor] = {}
-        for network in self.hypernetwork.networks.values():
+        hypernetwork = self.hypernetworks[step - 1 if len(self.hypernetworks) > 1 else 0]
+        for network in hypernetwork.networks.values():
             keys = torch.stack([traced.keys[name] for name in network.names])
             gradients = torch.stack([traced.gradients[name] for name in network.names])
             rows = torch.cat([keys, gradients], dim=-1)
@@ -83,18 +103,31 @@ class Editor(nn.Module):
 
     @torch.no_grad()
     def edit(
-        self, model: LanguageModel, batch: TokenBatch, bp_steps: int
+        self,
+        model: LanguageModel,
+        batch: TokenBatch,
+        bp_steps: int,
+        start: Shifts = MappingProxyType({}),
     ) -> Iterator[dict[str, torch.Tensor]]:
         """Edit a batch; yield the accumulated shifts after each backpropagation step.
 
         Each step traces on the weights as they then stand. The normalizers go on learning.
+
+        Parameters
+        ----------
+        model, batch
+            The edit requests, and the model that they change.
+        bp_steps
+            Backpropagation steps S.
+        start
+            Shifts of the edits so far; by default the batch is edited from W₀.
         """
-        total: dict[str, torch.Tensor] = {}
+        total = dict(start)
         for step in range(1, bp_steps + 1):
             try:
                 with torch.enable_grad():
                     traced = trace(model, batch, total)
-                total = add_shifts(total, self.predict(traced))
+                total = add_shifts(total, self.predict(traced, step))
             except DivergedError as error:
                 raise DivergedError(f"{self.method.name}, editing, step {step}: {error}") from error
             yield total
@@ -122,5 +155,8 @@ class Editor(nn.Module):
 def add_shifts(
     first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Sum two shifts module by module; a missing module counts as zero."""
-    return {name: first[name] + shift if name in first else shift for name, shift in second.items()}
+    """Sum two shifts module by module; a module that one of them lacks counts as zero there."""
+    total = dict(first)
+    for name, shift in second.items():
+        total[name] = total[name] + shift if name in total else shift
+    return total

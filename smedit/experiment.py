@@ -10,73 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from smedit.batches import EditBatch, edit_batch
 from smedit.clock import Clock
 from smedit.editor import Editor
-from smedit.errors import DivergedError, UserError
-from smedit.facts import EditRequest, Splits
+from smedit.errors import DivergedError
+from smedit.facts import EditRequest
 from smedit.files import replacing
-from smedit.frozen_states import FrozenStates
-from smedit.known_tokens import KnownTokens
+from smedit.held_out import HeldOutText
+from smedit.jobs import cut, environment, make_editor, open_model, rows_of
 from smedit.language_model import LanguageModel
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
-from smedit.method import load_method
-from smedit.model_sources import load_model, load_tokenizer
 from smedit.readers import load_requests
 from smedit.scores import RowScore, Scorer
 
 log = logging.getLogger("smedit")
-
-
-def open_model(
-    job: Mapping[str, Any], states: Path | None = None, known: Mapping[str, Any] | None = None
-) -> LanguageModel:
-    """Load a job's language model.
-
-    Parameters
-    ----------
-    job
-        ``model`` (name), ``model_folder``, ``edit_modules``, ``precision``, ``device``,
-        ``threads``.
-    states
-        Frozen states that `freeze` wrote.
-    known
-        Token ids that `freeze` wrote.
-    """
-    torch.set_num_threads(job["threads"])
-    folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
-    device = _device(job["device"])
-    _check_speed(precision, device)
-    language_model = LanguageModel(
-        load_model(folder, precision, device),
-        KnownTokens(lambda: load_tokenizer(folder), known),
-        job["edit_modules"],
-        name=job["model"],
-    )
-    if states is not None:
-        language_model.states = FrozenStates.open(states, language_model.owner)
-    return language_model
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but this machine has no CUDA GPU; use auto or cpu")
-    return torch.device(name)
-
-
-def _check_speed(precision: torch.dtype, device: torch.device) -> None:
-    """Keep bfloat16 usable, if slow, on a CPU that has no instructions for it."""
-    if precision != torch.bfloat16 or device.type != "cpu":
-        return
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        log.warning("this CPU has no bfloat16 instructions: float32 is many times faster here")
-        # oneDNN's stand-in for them takes minutes for one large product; PyTorch's own does not.
-        torch.backends.mkldnn.set_flags(_enabled=False)
 
 
 def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
@@ -91,11 +39,11 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
         The JSON file to write: token ids of every text, and the unedited model's scores of the
-        ``tune`` and ``eval`` rows.
+        ``tune`` and ``eval`` rows and losses on the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    rows = {split: _rows(job, splits, split, count) for split, count in job["rows"].items()}
+    rows = {split: rows_of(job, splits, split, count) for split, count in job["rows"].items()}
     batch = edit_batch(rows.pop("train"), model.tokenizer, job["minibatch"])
     sequences = [
         s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
@@ -103,6 +51,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     scorers = {split: Scorer(requests, model.tokenizer) for split, requests in rows.items()}
     for scorer in scorers.values():
         sequences += scorer.sequences
+    text = HeldOutText(model.tokenizer)
+    sequences += text.sequences
     start = time.perf_counter()
     group = 256
     for done in range(group, len(sequences) + group, group):
@@ -116,9 +66,13 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         split: [dataclasses.asdict(row) for row in scorer.score(model, {})]
         for split, scorer in scorers.items()
     }
-    text = json.dumps({"tokens": model.tokenizer.as_json(), "unedited": scores}, allow_nan=False)
+    result = {
+        "tokens": model.tokenizer.as_json(),
+        "unedited": scores,
+        "held_out": text.losses(model, {}),
+    }
     with replacing(before) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+        part.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,9 +104,9 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
 
     clock = Clock(model.device)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    train = _rows(job, splits, "train", n_edits * settings["train_batches"])
-    batches = [_edit_batch(part, model, hyper) for part in _cut(train, n_edits)]
-    editor = _editor(settings, hyper, model)
+    train = rows_of(job, splits, "train", n_edits * settings["train_batches"])
+    batches = [_edit_batch(part, model, hyper) for part in cut(train, n_edits)]
+    editor = make_editor(settings, hyper, model)
     with clock.phase("train"):
         steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
     memory["train"] = peak_memory_mb(model.device)
@@ -162,9 +116,9 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
         for row in before["unedited"][job["split"]]
         if row["request"] < job["eval_edits"]
     ]
-    requests = _rows(job, splits, job["split"], job["eval_edits"])
+    requests = rows_of(job, splits, job["split"], job["eval_edits"])
     trained = {name: value.clone() for name, value in editor.state_dict().items()}
-    parts = _cut(requests, n_edits)
+    parts = cut(requests, n_edits)
     for number, part in enumerate(parts):
         editor.load_state_dict(trained)  # every batch is edited on its own, from W₀
         try:
@@ -194,11 +148,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
             "split": job["split"],
             "eval_edits": len(parts) * n_edits,
         },
-        "environment": {
-            "device": _device_name(model.device),
-            "precision": job["precision"],
-            "threads": job["threads"],
-        },
+        "environment": environment(job, model),
         "training": [dataclasses.asdict(step) for step in steps],
         "scores": _aggregate(rows),
         "seconds": seconds,
@@ -212,40 +162,10 @@ def diverged_result(job: Mapping[str, Any], error: DivergedError) -> dict[str, A
     return {"settings": {**settings, "split": job["split"]}, "scores": [], "diverged": str(error)}
 
 
-def write_result(result: Mapping[str, Any], out: Path) -> None:
-    """Write a result as JSON, under a temporary name first."""
-    with replacing(out) as part:
-        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _rows(job: Mapping[str, Any], splits: Splits, split: str, count: int) -> Sequence[EditRequest]:
-    rows = getattr(splits, split)
-    if len(rows) < count:
-        raise UserError(
-            f"dataset {job['dataset']}: {count} rows of the {split} split are needed, "
-            f"there are {len(rows)}; use a smaller n_edits, train_batches or eval_edits"
-        )
-    return rows[:count]
-
-
-def _cut(requests: Sequence[EditRequest], n_edits: int) -> list[Sequence[EditRequest]]:
-    return [requests[i : i + n_edits] for i in range(0, len(requests) - n_edits + 1, n_edits)]
-
-
 def _edit_batch(
     requests: Sequence[EditRequest], model: LanguageModel, hyper: Mapping[str, Any]
 ) -> EditBatch:
     return edit_batch(requests, model.tokenizer, hyper["minibatch"])
-
-
-def _editor(settings: Mapping[str, Any], hyper: Mapping[str, Any], model: LanguageModel) -> Editor:
-    size = {key: hyper[key] for key in ("rank", "n_blocks") if key in hyper}
-    method = dataclasses.replace(
-        load_method(settings["method"]), locality=settings["locality"], **size
-    )
-    shapes = {name: model.shape(name) for name in model.edit_modules}
-    editor = Editor(method, shapes, lr=hyper["lr"], seed=settings["seed"])
-    return editor.to(model.device)
 
 
 def _training(settings: Mapping[str, Any], hyper: Mapping[str, Any]) -> TrainingSettings:
@@ -292,7 +212,3 @@ def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:
         {"stage": stage, "metric": metric, "score": score, "rows": list(by_request.values())}
         for (stage, metric, score), by_request in groups.items()
     ]
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

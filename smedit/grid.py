@@ -6,7 +6,7 @@ calls this before any job starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -109,9 +109,15 @@ def tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
 
 def candidates(config: Mapping[str, Any], method: str) -> list[dict[str, float]]:
     """The points of a method's search grid: every combination of its values of `TUNED`."""
-    grid = {name: [config["hyperparameters"][name]] for name in TUNED}
-    grid.update(config["tuning"]["grid"].get(method, {}))
-    return [dict(zip(grid, point, strict=True)) for point in product(*grid.values())]
+    return tuning_points(TUNED, config["hyperparameters"], config["tuning"]["grid"].get(method, {}))
+
+
+def tuning_points(
+    names: Sequence[str], values: Mapping[str, Any], grid: Mapping[str, Sequence[float]]
+) -> list[dict[str, float]]:
+    """Every combination of the values that a grid lists; the other names have their one value."""
+    axes = {name: [values[name]] for name in names} | dict(grid)
+    return [dict(zip(axes, point, strict=True)) for point in product(*axes.values())]
 
 
 def cell_path(cell: Mapping[str, Any]) -> str:

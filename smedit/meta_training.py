@@ -13,13 +13,14 @@ from typing import Literal
 
 import torch
 
-from smedit.batches import EditBatch, TokenBatch
+from smedit.batches import EditBatch
 from smedit.clock import Clock
 from smedit.editor import Editor, add_shifts
 from smedit.errors import DivergedError
 from smedit.language_model import LanguageModel, Shifts
-from smedit.locality import kl_divergence, squared_norm
-from smedit.tracing import Trace, answer_loss, trace
+from smedit.locality import squared_norm
+from smedit.losses import accumulate_edit_loss, accumulate_kl_loss
+from smedit.tracing import Trace, trace
 
 log = logging.getLogger("smedit")
 
@@ -125,7 +126,7 @@ def meta_train(
                     traced = trace(model, batch.edit, base)
             try:
                 step, shifts = _update(
-                    editor, model, batch, traced, base, optimizer, settings, clock
+                    editor, model, batch, traced, bp_step, base, optimizer, settings, clock
                 )
             except DivergedError as error:
                 raise DivergedError(f"{where}: {error}") from error
@@ -145,6 +146,7 @@ def _update(
     model: LanguageModel,
     batch: EditBatch,
     traced: Trace,
+    bp_step: int,
     base: Shifts,
     optimizer: torch.optim.Optimizer,
     settings: TrainingSettings,
@@ -152,14 +154,16 @@ def _update(
 ) -> tuple[tuple[float, float, dict[str, float], float], dict[str, torch.Tensor]]:
     """Predict shifts, take both halves of the gradient, update the hypernetwork."""
     with clock.phase("shift"):
-        shifts = editor.predict(traced)
+        shifts = editor.predict(traced, bp_step)
         leaves = {name: shift.detach().requires_grad_() for name, shift in shifts.items()}
 
     with clock.phase("edit loss"):
-        edit_loss = _edit_loss(model, batch.paraphrase, base, leaves)
+        edit_loss = accumulate_edit_loss(model, batch.paraphrase, add_shifts(base, leaves))
     with clock.phase("locality loss"):
         if editor.method.locality == "kl":
-            locality_loss = _kl_loss(model, batch.locality, base, leaves, settings.loc_coef)
+            locality_loss = accumulate_kl_loss(
+                model, batch.locality, {}, add_shifts(base, leaves), settings.loc_coef
+            )
         else:
             norm = settings.reg_coef * squared_norm(add_shifts(base, leaves).values())
             norm.backward()
@@ -179,28 +183,3 @@ def _update(
     detached = {name: leaf.detach() for name, leaf in leaves.items()}
     shift_norms = {name: shift.norm().item() for name, shift in detached.items()}
     return (edit_loss, locality_loss, shift_norms, norm), detached
-
-
-def _edit_loss(model: LanguageModel, batch: TokenBatch, base: Shifts, leaves: Shifts) -> float:
-    """Paraphrase loss on W₀ + base + leaves; its gradient is accumulated in the leaves."""
-    total = 0.0
-    for chunk in model.chunks(batch):
-        logits = model.logits(chunk, add_shifts(base, leaves))
-        loss = answer_loss(logits, chunk.labels, chunk.weights)
-        loss.backward()
-        total += loss.item()
-    return total
-
-
-def _kl_loss(
-    model: LanguageModel, batch: TokenBatch, base: Shifts, leaves: Shifts, loc_coef: float
-) -> float:
-    """KL loss against the unedited model; its gradient is accumulated in the leaves."""
-    total = 0.0
-    for chunk in model.chunks(batch):
-        reference = model.unedited_logits(chunk)
-        edited = model.logits(chunk, add_shifts(base, leaves))
-        loss = loc_coef * kl_divergence(reference, edited, chunk.weights)
-        loss.backward()
-        total += loss.item()
-    return total

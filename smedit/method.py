@@ -15,8 +15,9 @@ from typing import Literal
 
 from smedit.errors import UserError
 
-ShiftRule = Literal["outer_product", "least_squares"]
-Locality = Literal["kl", "norm"]
+ShiftRule = Literal["outer_product", "least_squares", "standardized_least_squares", "fine_tuning"]
+Locality = Literal["kl", "norm", "none"]
+StreamTraining = Literal["in_sequence", "in_batches", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,19 @@ class Method:
     bp_steps
         Backpropagation steps per edit. More than one is MBPS.
     locality
-        What protects other knowledge in meta-training: ``kl`` or ``norm``.
+        What protects other knowledge in meta-training: ``kl``, ``norm``, or ``none``.
     rank, n_blocks
-        Size of the hypernetwork as published (arXiv 2508.04012, appendix).
+        Size of the hypernetwork as published (arXiv 2508.04012, appendix); with no blocks there is
+        nothing to train, and keys and gradients are standardized only.
+    stream_training
+        How it is prepared for editing batch after batch without undoing any. ``in_sequence``: on
+        such a stream, with one hypernetwork per backpropagation step. ``in_batches``: as for batch
+        editing. ``none``: it needs no training.
+    looks_back
+        Whether training in sequence keeps the latest ``back_depth`` batches in its loss, each
+        weighted by ``time_decay`` to the power of its age.
+    for_batches
+        Whether it also stands in the comparison of batch editing.
     """
 
     name: str
@@ -43,6 +54,9 @@ class Method:
     locality: Locality
     rank: int
     n_blocks: int
+    stream_training: StreamTraining = "in_batches"
+    looks_back: bool = False
+    for_batches: bool = True
 
 
 @cache
@@ -74,5 +88,11 @@ def variant_name(method: str, bp_steps: int, locality: str) -> str:
 
 
 SMEDIT = Method(
-    name="SMEdit", shift_rule="least_squares", bp_steps=2, locality="norm", rank=1024, n_blocks=4
+    name="SMEdit",
+    shift_rule="least_squares",
+    bp_steps=2,
+    locality="norm",
+    rank=1024,
+    n_blocks=4,
+    stream_training="in_sequence",
 )

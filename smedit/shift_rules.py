@@ -36,6 +36,25 @@ def least_squares(
     """
     inner = (keys * pseudo_keys).sum(-1, keepdim=True)
     values = -step_size * inner * pseudo_gradients
+    return _ridge(keys, values, log_lambda)
+
+
+def standardized_least_squares(
+    keys: torch.Tensor,
+    pseudo_keys: torch.Tensor,
+    pseudo_gradients: torch.Tensor,
+    step_size: torch.Tensor,
+    log_lambda: torch.Tensor,
+) -> torch.Tensor:
+    """Δ = (KᵀK + e^λ I)⁻¹ KᵀV with v = −η ‖k̂‖² ĝ (UltraEdit, arXiv 2505.14679).
+
+    There k̂ and ĝ are what the normalizer gives, η is the learning rate, and λ stays 0.
+    """
+    values = -step_size * pseudo_keys.square().sum(-1, keepdim=True) * pseudo_gradients
+    return _ridge(keys, values, log_lambda)
+
+
+def _ridge(keys: torch.Tensor, values: torch.Tensor, log_lambda: torch.Tensor) -> torch.Tensor:
     solve = dual if keys.shape[0] < keys.shape[1] else primal
     return solve(keys, values, log_lambda)
 
@@ -67,5 +86,7 @@ def _solve(gram: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> torc
     return torch.cholesky_solve(right - (ridge - ridge.detach()) * solution, factor)
 
 
-SHIFT_RULES = {rule.__name__: rule for rule in (outer_product, least_squares)}
+SHIFT_RULES = {
+    rule.__name__: rule for rule in (outer_product, least_squares, standardized_least_squares)
+}
 """Every rule by the name that a method gives it."""

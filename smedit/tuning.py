@@ -13,62 +13,78 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.grid import TUNED, TUNING_COLUMNS
+from smedit.grid import TUNED
 
 OBJECTIVE_SCORES = ("accuracy", "token_success")
 """The scores that the objective averages: ZsRE's, and CounterFact's of the published tables."""
 
-COLUMNS = [
-    *TUNING_COLUMNS,
-    "efficacy",
-    "generalization",
-    "specificity",
-    "objective",
-    "n_requests",
-    "chosen",
-]
+MEASURED = ["efficacy", "generalization", "specificity", "objective", "n_requests", "chosen"]
 
 
-def tuning_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def tuning_table(
+    results: Sequence[Mapping[str, Any]], tuned: Sequence[str] = tuple(TUNED)
+) -> pd.DataFrame:
     """One row per searched point and dataset.
+
+    Parameters
+    ----------
+    results
+        Results of `smedit.experiment.run_cell` or of `smedit.stream_cell.run_stream`.
+    tuned
+        Names of the hyperparameters that were searched.
 
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`: scores after editing in [0, 1]; ``objective`` is the mean over metrics and
-        datasets, the same in each dataset's row, and empty if the point diverged. No rows if
-        nothing was searched.
+        ``model``, ``dataset``, ``method``, the searched values and `MEASURED`: scores after editing
+        in [0, 1]; ``objective`` is the mean over metrics and datasets, the same in each dataset's
+        row, and empty if the point diverged. No rows if nothing was searched.
     """
+    columns = ["model", "dataset", "method", *tuned, *MEASURED]
     if not results:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.DataFrame([_row(result) for result in results], columns=[*COLUMNS, "mean"])
-    point = ["model", "method", *TUNED]
+        return pd.DataFrame(columns=columns)
+    rows = [_row(result, tuned) for result in results]
+    table = pd.DataFrame(rows, columns=[*columns, "mean"])
+    point = ["model", "method", *tuned]
     table["objective"] = table.groupby(point, sort=False)["mean"].transform("mean")
     best = table.loc[table.groupby(["model", "method"], sort=False)["objective"].idxmax(), point]
     chosen = table[point].merge(best.assign(chosen=True), how="left", on=point)["chosen"]
     table["chosen"] = chosen.notna()
-    return table[COLUMNS].replace(-math.inf, math.nan)
+    return table[columns].replace(-math.inf, math.nan)
 
 
-def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+def _row(result: Mapping[str, Any], tuned: Sequence[str]) -> dict[str, Any]:
     settings = result["settings"]
-    last = max((score["stage"] for score in result["scores"]), default=None)
     values: dict[str, float] = {}  # none if this point diverged: then it counts as the worst
-    for score in result["scores"]:
-        if score["stage"] == last and score["score"] in OBJECTIVE_SCORES:
+    for score in _last_scores(result):
+        if score["score"] in OBJECTIVE_SCORES:
             rows = [value for request in score["rows"] for value in request]
             values[score["metric"]] = sum(rows) / len(rows)
     return {
-        **{name: settings[name] for name in ("model", "dataset", "method", *TUNED)},
+        **{name: settings[name] for name in ("model", "dataset", "method", *tuned)},
         **values,
         "mean": sum(values.values()) / len(values) if values else -math.inf,
-        "n_requests": settings["eval_edits"],
+        "n_requests": settings.get(
+            "eval_edits", settings["n_edits"] * settings.get("n_sequences", 1)
+        ),
     }
 
 
-def chosen_values(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Method → chosen values of `TUNED`, from the table of one model."""
+def _last_scores(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was scored at the end: after the last stage, or at a stream's last point."""
+    if result.get("diverged"):
+        return []
+    if "points" in result:
+        return result["points"][-1]["scores"]
+    last = max(score["stage"] for score in result["scores"])
+    return [score for score in result["scores"] if score["stage"] == last]
+
+
+def chosen_values(
+    table: pd.DataFrame, tuned: Sequence[str] = tuple(TUNED)
+) -> dict[str, dict[str, float]]:
+    """Method → chosen values, from the table of one model."""
     chosen = table[table["chosen"]].drop_duplicates("method")
     return {
-        row["method"]: {name: float(row[name]) for name in TUNED} for _, row in chosen.iterrows()
+        row["method"]: {name: float(row[name]) for name in tuned} for _, row in chosen.iterrows()
     }

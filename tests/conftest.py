@@ -76,3 +76,10 @@ def make_requests(n, competing=False, start=0):
             )
         )
     return requests
+
+
+@pytest.fixture
+def short_text(monkeypatch):
+    """Two short paragraphs in the tiny tokenizer's words instead of the held-out text."""
+    text = [("w1 w2 w3 w4", "w5 w6 w7"), ("w8 w9", "w10 w11 w12 w13")]
+    monkeypatch.setattr("smedit.held_out.paragraphs", lambda: text)

@@ -16,10 +16,20 @@ from smedit.grid import (
     candidates,
     cell_path,
     grid_cells,
-    rows_needed,
     tuning_cells,
 )
 from smedit.method import load_method
+from smedit.stream_grid import (
+    STREAM_COLUMNS,
+    STREAM_TUNED,
+    STREAM_TUNING_COLUMNS,
+    all_rows_needed,
+    stream_candidates,
+    stream_cells,
+    stream_hyperparameters,
+    stream_settings,
+    stream_tuning_cells,
+)
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are
 # filled again; with this, glibc keeps them.
@@ -30,6 +40,13 @@ os.environ.setdefault(
 
 SCRIPTS = Path("workflow/scripts")
 TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tuning"]
+STREAM_TABLES = [
+    "sequential",
+    "sequential_timings",
+    "sequential_training",
+    "sequential_experiments",
+    "sequential_tuning",
+]
 
 try:
     check_config(config, Path("workflow/schemas/config.schema.yaml"))
@@ -44,12 +61,15 @@ RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]
 CELLS = Paramspace(grid_cells(config))
 TUNING = Paramspace(tuning_cells(config))
+STREAMS = Paramspace(stream_cells(config))
+STREAM_TUNING = Paramspace(stream_tuning_cells(config))
 
 
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/tuning.smk"
 include: "rules/cells.smk"
+include: "rules/streams.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 
@@ -60,6 +80,8 @@ rule tables:
     input:
         rules.tables_of_results.input.cells,
         [f"{RESULTS}/{table}.csv" for table in TABLES],
+        rules.stream_tables.input.streams,
+        [f"{RESULTS}/{table}.csv" for table in STREAM_TABLES],
         f"{RESULTS}/provenance.json",
 
 

@@ -34,8 +34,8 @@ from smedit.benchmark.process import (
     measure_path,
 )
 from smedit.benchmark.table import Row, row, seconds_rows
-from smedit.experiment import open_model
 from smedit.frozen_states import FrozenStates
+from smedit.jobs import open_model
 from smedit.language_model import LanguageModel
 
 MATRIX_SIZE = 4096
@@ -51,7 +51,7 @@ class PathsPart:
     Parameters
     ----------
     job
-        A model's, as in `smedit.experiment.open_model`, with data and hyperparameters.
+        A model's, as in `smedit.jobs.open_model`, with data and hyperparameters.
     section
         ``paths`` of the settings.
     folder

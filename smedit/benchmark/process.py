@@ -30,8 +30,8 @@ from smedit.benchmark.pieces import (
 )
 from smedit.errors import UserError
 from smedit.execution import Execution
-from smedit.experiment import open_model
 from smedit.facts import EditRequest
+from smedit.jobs import open_model
 from smedit.language_model import LanguageModel
 from smedit.memory import peak_memory_mb
 from smedit.readers import load_requests

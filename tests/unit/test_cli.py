@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import make_model
-from smedit import experiment
+from smedit import jobs
 from smedit.cli import main
 from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
@@ -48,8 +48,8 @@ def make_job(**changes):
 @pytest.fixture
 def tiny(monkeypatch):
     model = make_model()
-    monkeypatch.setattr(experiment, "load_model", lambda *_: model.model)
-    monkeypatch.setattr(experiment, "load_tokenizer", lambda _: model.tokenizer)
+    monkeypatch.setattr(jobs, "load_model", lambda *_: model.model)
+    monkeypatch.setattr(jobs, "load_tokenizer", lambda _: model.tokenizer)
 
 
 def run_cell(tmp_path, job, *more):
@@ -122,8 +122,8 @@ def test_a_cell_loads_no_tokenizer(tiny, tmp_path, monkeypatch):
     run_cell(tmp_path, make_job())
     before = json.loads((tmp_path / "before.json").read_text())
     loaded = []
-    model = experiment.open_model(make_job(), None, before["tokens"])
-    monkeypatch.setattr(experiment, "load_tokenizer", loaded.append)
+    model = jobs.open_model(make_job(), None, before["tokens"])
+    monkeypatch.setattr(jobs, "load_tokenizer", loaded.append)
     rows = load_requests("qa", make_job()["dataset_spec"], 0).eval[:8]
     scorer = Scorer(rows, model.tokenizer)
     assert not loaded

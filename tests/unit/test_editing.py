@@ -87,7 +87,7 @@ def test_two_halves_are_the_gradient_of_one_graph(method):
     )
 
     whole = make_editor(model, method)
-    shifts = whole.predict(trace(model, batch.edit, {}))
+    shifts = whole.predict(trace(model, batch.edit, {}), 1)
     (chunk,) = model.chunks(batch.paraphrase)
     loss = answer_loss(model.logits(chunk, shifts), chunk.labels, chunk.weights)
     if whole.method.locality == "kl":
@@ -124,10 +124,10 @@ def test_each_step_of_mbps_traces_on_the_weights_as_they_stand():
     batch = make_batches(model, 1)[0].edit
     first, second = make_editor(model).edit(model, batch, 2)
     editor = make_editor(model)
-    by_hand = editor.predict(trace(model, batch, {}))
+    by_hand = editor.predict(trace(model, batch, {}), 1)
     for name in first:
         assert torch.equal(first[name], by_hand[name])
-    by_hand = editor.predict(trace(model, batch, first))
+    by_hand = editor.predict(trace(model, batch, first), 2)
     for name in second:
         assert torch.allclose(second[name], first[name] + by_hand[name], atol=1e-6)
         assert not torch.allclose(second[name], first[name], atol=1e-4)
@@ -176,7 +176,7 @@ def test_modules_of_two_shapes_and_conv1d_at_once():
     names = ["transformer.h.1.mlp.c_fc", "transformer.h.2.mlp.c_proj", "transformer.h.3.mlp.c_fc"]
     model = LanguageModel(plain.model, plain.tokenizer, names)
     editor = make_editor(model)
-    assert set(editor.hypernetwork.networks) == {"16x64", "64x16"}
+    assert set(editor.hypernetworks[0].networks) == {"16x64", "64x16"}
     meta_train(editor, model, make_batches(model), 2, SETTINGS)
     (total,) = make_editor(model).edit(model, make_batches(model)[0].edit, 1)
     assert {n: tuple(s.shape) for n, s in total.items()} == {n: model.shape(n) for n in names}

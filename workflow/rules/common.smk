@@ -80,3 +80,45 @@ def cell_job(w):
             | candidates(config, w.method)[0],
         }
     )
+
+
+def stream_tuning_job(w):
+    """Settings of one stream of the hyperparameter search."""
+    part = config["sequential"]
+    point = typed(w, STREAM_TUNING_COLUMNS, STREAM_TUNING)
+    size = [
+        part["tuning"][key] for key in ("n_edits", "n_sequences", "train_sequences")
+    ]
+    steps = load_method(w.method).bp_steps
+    return as_json(
+        model_job(w.model)
+        | data_job(w.dataset, config["seeds"][0])
+        | {
+            "split": "tune",
+            "points": 1,
+            "settings": {
+                "model": w.model,
+                "dataset": w.dataset,
+                **stream_settings(w.method, steps, None, *size, part["passes"]),
+                "seed": config["seeds"][0],
+            },
+            "hyperparameters": stream_hyperparameters(config)
+            | {k: point[k] for k in STREAM_TUNED},
+        }
+    )
+
+
+def stream_job(w):
+    """Settings of one stream of the grid; `--chosen` puts in what the search chose."""
+    settings = typed(w, STREAM_COLUMNS, STREAMS)
+    return as_json(
+        model_job(w.model)
+        | data_job(w.dataset, w.seed)
+        | {
+            "split": "eval",
+            "points": config["sequential"]["points"],
+            "settings": settings,
+            "hyperparameters": stream_hyperparameters(config)
+            | stream_candidates(config, w.method)[0],
+        }
+    )

@@ -44,7 +44,7 @@ rule freeze:
             model_job(w.model)
             | data_job(w.dataset, w.seed)
             | {
-                "rows": rows_needed(config),
+                "rows": all_rows_needed(config, w.model, w.dataset),
                 "minibatch": config["hyperparameters"]["minibatch"],
             }
         ),

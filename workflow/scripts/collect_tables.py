@@ -74,13 +74,18 @@ def mean_with_interval(rows: list[list[float]]) -> dict[str, float]:
     counts = np.array([len(r) for r in rows])
     return {
         "value": 100 * sums.sum() / counts.sum(),
-        **_interval((sums, counts), lambda s, c, axis: s.sum(axis) / c.sum(axis)),
+        **interval((sums, counts), _percent),
         "n_rows": int(counts.sum()),
         "n_requests": len(rows),
     }
 
 
-def _interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, float]:
+def _percent(sums: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
+    return 100 * sums.sum(axis) / counts.sum(axis)
+
+
+def interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, float]:
+    """Standard error and percentile interval of a statistic of paired samples, by bootstrap."""
     if len(sample[0]) < 2:  # one request has no spread
         return dict.fromkeys(("standard_error", "ci_low", "ci_high"), float("nan"))
     drawn = bootstrap(
@@ -92,11 +97,10 @@ def _interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, 
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    interval = drawn.confidence_interval
     return {
-        "standard_error": 100 * drawn.standard_error,
-        "ci_low": 100 * interval.low,
-        "ci_high": 100 * interval.high,
+        "standard_error": drawn.standard_error,
+        "ci_low": drawn.confidence_interval.low,
+        "ci_high": drawn.confidence_interval.high,
     }
 
 
@@ -145,7 +149,9 @@ def _paired_gains(double: Result, single: Result) -> list[dict[str, Any]]:
                 **{name: double["settings"][name] for name in CELL_COLUMNS},
                 **{name: entry[name] for name in ("metric", "score")},
                 "gain": 100 * difference.sum() / counts.sum(),
-                **_interval((difference, counts), lambda d, c, axis: d.sum(axis) / c.sum(axis)),
+                **interval(
+                    (difference, counts), lambda d, c, axis: 100 * d.sum(axis) / c.sum(axis)
+                ),
                 "n_rows": int(counts.sum()),
                 "n_requests": len(counts),
             }

@@ -1,0 +1,66 @@
+"""What editing does to the rest of the model: its loss on a text that no edit touches.
+
+The text is the suite's own (``data/prose.txt``): 40 paragraphs of six lines on everyday matters,
+without names, numbers or facts of the kind that are edited. The last two lines of each paragraph
+are scored, given its first four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from smedit.batches import TokenizedPrompt, Tokenizer, token_batch, tokenize
+from smedit.errors import DivergedError
+from smedit.language_model import LanguageModel, Shifts
+
+CONTEXT_LINES = 4
+
+
+def paragraphs() -> list[tuple[str, str]]:
+    """(context, continuation) of every paragraph of the text."""
+    text = files("smedit.data").joinpath("prose.txt").read_text(encoding="utf-8")
+    cut = [paragraph.splitlines() for paragraph in text.strip().split("\n\n")]
+    return [(" ".join(p[:CONTEXT_LINES]), " ".join(p[CONTEXT_LINES:])) for p in cut]
+
+
+class HeldOutText:
+    """Measures a model's loss on the text. Perplexity is exp(Σ loss / Σ tokens).
+
+    Parameters
+    ----------
+    tokenizer
+        The model's.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        sequences = [tokenize(tokenizer, *paragraph) for paragraph in paragraphs()]
+        self._batch = token_batch(sequences, minibatch=len(sequences))
+
+    @property
+    def sequences(self) -> Sequence[TokenizedPrompt]:
+        """One sequence per paragraph."""
+        return self._batch.sequences
+
+    @torch.no_grad()
+    def losses(self, model: LanguageModel, shifts: Shifts) -> list[tuple[float, int]]:
+        """Per paragraph: the sum of −log p over its scored tokens on W₀ + shifts, and their count.
+
+        Raises
+        ------
+        DivergedError
+            If a sum is not finite.
+        """
+        measured: list[tuple[float, int]] = []
+        for chunk in model.chunks(self._batch):
+            logits = model.logits(chunk, shifts) if shifts else model.unedited_logits(chunk)
+            losses = cross_entropy(logits.float(), chunk.labels, reduction="none").double().cpu()
+            if not losses.isfinite().all():
+                raise DivergedError("non-finite loss on the held-out text; try a smaller lr")
+            counts = [len(s.answer_ids) for s in chunk.sequences]
+            parts = losses.split(counts)
+            measured += [(part.sum().item(), n) for part, n in zip(parts, counts, strict=True)]
+        return measured

@@ -1,0 +1,127 @@
+"""What every job shares: a model, rows, an editor and a result file, from the job's settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smedit.editor import Editor
+from smedit.errors import UserError
+from smedit.facts import EditRequest, Splits
+from smedit.files import replacing
+from smedit.fine_tuning import FineTuner
+from smedit.frozen_states import FrozenStates
+from smedit.known_tokens import KnownTokens
+from smedit.language_model import LanguageModel
+from smedit.method import load_method
+from smedit.model_sources import load_model, load_tokenizer
+
+log = logging.getLogger("smedit")
+
+
+def open_model(
+    job: Mapping[str, Any], states: Path | None = None, known: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    """Load a job's language model.
+
+    Parameters
+    ----------
+    job
+        ``model`` (name), ``model_folder``, ``edit_modules``, ``precision``, ``device``,
+        ``threads``.
+    states
+        Frozen states that `freeze` wrote.
+    known
+        Token ids that `freeze` wrote.
+    """
+    torch.set_num_threads(job["threads"])
+    folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
+    device = _device(job["device"])
+    _check_speed(precision, device)
+    language_model = LanguageModel(
+        load_model(folder, precision, device),
+        KnownTokens(lambda: load_tokenizer(folder), known),
+        job["edit_modules"],
+        name=job["model"],
+    )
+    if states is not None:
+        language_model.states = FrozenStates.open(states, language_model.owner)
+    return language_model
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda, but this machine has no CUDA GPU; use auto or cpu")
+    return torch.device(name)
+
+
+def _check_speed(precision: torch.dtype, device: torch.device) -> None:
+    """Keep bfloat16 usable, if slow, on a CPU that has no instructions for it."""
+    if precision != torch.bfloat16 or device.type != "cpu":
+        return
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        log.warning("this CPU has no bfloat16 instructions: float32 is many times faster here")
+        # oneDNN's stand-in for them takes minutes for one large product; PyTorch's own does not.
+        torch.backends.mkldnn.set_flags(_enabled=False)
+
+
+def environment(job: Mapping[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """What a result says of the machine that computed it."""
+    cuda = model.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(model.device) if cuda else "cpu",
+        "precision": job["precision"],
+        "threads": job["threads"],
+    }
+
+
+def rows_of(
+    job: Mapping[str, Any], splits: Splits, split: str, count: int
+) -> Sequence[EditRequest]:
+    """The first rows of a split.
+
+    Raises
+    ------
+    UserError
+        If there are fewer.
+    """
+    rows = getattr(splits, split)
+    if len(rows) < count:
+        raise UserError(
+            f"dataset {job['dataset']}: {count} rows of the {split} split are needed, "
+            f"there are {len(rows)}; use fewer or smaller batches"
+        )
+    return rows[:count]
+
+
+def cut(requests: Sequence[EditRequest], n_edits: int) -> list[Sequence[EditRequest]]:
+    """Cut requests into batches of ``n_edits``; what is left over is left out."""
+    return [requests[i : i + n_edits] for i in range(0, len(requests) - n_edits + 1, n_edits)]
+
+
+def make_editor(
+    settings: Mapping[str, Any], hyper: Mapping[str, Any], model: LanguageModel, n_networks: int = 1
+) -> Editor | FineTuner:
+    """The editor of a cell's method, untrained."""
+    method = load_method(settings["method"])
+    if method.shift_rule == "fine_tuning":
+        return FineTuner(method, hyper["lr"], hyper["bound"])
+    size = {key: hyper[key] for key in ("rank", "n_blocks") if key in hyper and method.n_blocks}
+    method = dataclasses.replace(method, locality=settings["locality"], **size)
+    shapes = {name: model.shape(name) for name in model.edit_modules}
+    editor = Editor(method, shapes, hyper["lr"], settings["seed"], n_networks)
+    return editor.to(model.device)
+
+
+def write_result(result: Mapping[str, Any], out: Path) -> None:
+    """Write a result as JSON, under a temporary name first."""
+    with replacing(out) as part:
+        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

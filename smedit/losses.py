@@ -1,0 +1,41 @@
+"""The losses of meta-training over a whole token batch, physical batch by physical batch.
+
+Each leaves its gradient in the leaves that the shifts are made of, and returns its value. That
+keeps one physical batch's graph at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from smedit.batches import TokenBatch
+from smedit.language_model import LanguageModel, Shifts
+from smedit.locality import kl_divergence
+from smedit.tracing import answer_loss
+
+
+def accumulate_edit_loss(
+    model: LanguageModel, batch: TokenBatch, shifts: Shifts, scale: float = 1.0
+) -> float:
+    """``scale`` × cross-entropy of the answers on W₀ + shifts, summed over minibatches."""
+    total = 0.0
+    for chunk in model.chunks(batch):
+        loss = scale * answer_loss(model.logits(chunk, shifts), chunk.labels, chunk.weights)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def accumulate_kl_loss(
+    model: LanguageModel, batch: TokenBatch, reference: Shifts, shifts: Shifts, scale: float
+) -> float:
+    """``scale`` × KL(W₀ + reference ‖ W₀ + shifts) at answer tokens, summed over minibatches."""
+    total = 0.0
+    for chunk in model.chunks(batch):
+        with torch.no_grad():
+            before = model.logits(chunk, reference) if reference else model.unedited_logits(chunk)
+        edited = model.logits(chunk, shifts)
+        loss = scale * kl_divergence(before, edited, chunk.weights)
+        loss.backward()
+        total += loss.item()
+    return total

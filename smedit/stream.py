@@ -1,0 +1,210 @@
+"""Batches of edits, one after another and never undone, and what is left of the early ones.
+
+A stream is measured at some of its points: the scores of every request edited so far, the loss on
+a text that no edit touches, and the distance from the unedited weights. Its state is saved now and
+then, so that an interrupted stream goes on with the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from smedit.batches import edit_batch
+from smedit.clock import Clock
+from smedit.editor import Editor
+from smedit.errors import DivergedError, UserError
+from smedit.facts import EditRequest
+from smedit.files import replacing
+from smedit.fine_tuning import FineTuner
+from smedit.held_out import HeldOutText
+from smedit.language_model import LanguageModel
+from smedit.locality import squared_norm
+from smedit.scores import RowScore, Scorer
+
+log = logging.getLogger("smedit")
+
+SAVE_SECONDS = 60
+"""The state is saved at every measured point, and between them this often."""
+
+
+class Stream:
+    """A stream of edits and where it stands.
+
+    Parameters
+    ----------
+    editor
+        Trained, if its method is trained. Its normalizers go on learning.
+    model
+        The unedited model.
+    checkpoint
+        The file that holds the state while the stream runs.
+    identity
+        The stream's settings. A checkpoint of another stream is not continued.
+
+    Attributes
+    ----------
+    done
+        Batches edited so far.
+    total
+        Shifts of all edits so far.
+    points
+        What was measured, JSON-ready.
+    record
+        What the owner of the stream wants to keep with its state, JSON-ready.
+    """
+
+    def __init__(
+        self,
+        editor: Editor | FineTuner,
+        model: LanguageModel,
+        checkpoint: Path,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.editor = editor
+        self.model = model
+        self.clock = Clock(model.device)
+        self.done = 0
+        self.total: dict[str, torch.Tensor] = {}
+        self.points: list[dict[str, Any]] = []
+        self.record: dict[str, Any] = {}
+        self._checkpoint = checkpoint
+        self._identity = json.dumps(identity, sort_keys=True)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one of this stream; False if there is none.
+
+        Raises
+        ------
+        UserError
+            If the checkpoint cannot be read.
+        """
+        if not self._checkpoint.exists():
+            return False
+        try:
+            with safe_open(self._checkpoint, "pt", device=str(self.model.device)) as stored:
+                progress = json.loads(stored.metadata()["progress"])
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"{self._checkpoint}: cannot be read ({error}); delete it and run again"
+            ) from error
+        if progress["identity"] != self._identity:
+            log.info("%s belongs to other settings: starting anew", self._checkpoint)
+            return False
+        state = {
+            k.removeprefix("editor."): v for k, v in tensors.items() if k.startswith("editor.")
+        }
+        self.editor.load_state_dict(state)
+        self.total = {
+            name.removeprefix("shift."): shift
+            for name, shift in tensors.items()
+            if name.startswith("shift.")
+        }
+        self.done, self.points = progress["done"], progress["points"]
+        self.record, self.clock.seconds = progress["record"], progress["seconds"]
+        log.info("going on after batch %d from %s", self.done, self._checkpoint)
+        return True
+
+    def save(self) -> None:
+        """Write the state, under a temporary name first."""
+        tensors = {f"editor.{k}": v.contiguous() for k, v in self.editor.state_dict().items()}
+        tensors |= {f"shift.{k}": v.contiguous() for k, v in self.total.items()}
+        progress = {
+            "identity": self._identity,
+            "done": self.done,
+            "points": self.points,
+            "record": self.record,
+            "seconds": self.clock.seconds,
+        }
+        with replacing(self._checkpoint) as part:
+            # A tensor at least: FT-L has neither parameters nor, before its first batch, a change.
+            tensors |= {"done": torch.tensor(self.done)}
+            save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+
+    def run(
+        self,
+        batches: Sequence[Sequence[EditRequest]],
+        bp_steps: int,
+        minibatch: int,
+        measure_at: Sequence[int],
+    ) -> None:
+        """Edit the batches that are not done yet, measuring after some.
+
+        Parameters
+        ----------
+        batches
+            All batches of the stream, in order.
+        bp_steps
+            Backpropagation steps per batch.
+        minibatch
+            Requests that share one loss average.
+        measure_at
+            After how many batches to measure.
+
+        Raises
+        ------
+        DivergedError
+            If a shift, a loss or a logit is not finite; names the batch.
+        """
+        text = HeldOutText(self.model.tokenizer)
+        saved = time.perf_counter()
+        for number in range(self.done + 1, len(batches) + 1):
+            try:
+                self._edit(batches[number - 1], bp_steps, minibatch)
+                if number in measure_at:
+                    edited = [request for batch in batches[:number] for request in batch]
+                    self._measure(edited, text)
+            except DivergedError as error:
+                raise DivergedError(f"batch {number} of the stream: {error}") from error
+            if number in measure_at or time.perf_counter() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.perf_counter()
+
+    def _edit(self, requests: Sequence[EditRequest], bp_steps: int, minibatch: int) -> None:
+        batch = edit_batch(requests, self.model.tokenizer, minibatch).edit
+        with self.clock.phase("edit"):
+            for total in self.editor.edit(self.model, batch, bp_steps, start=self.total):
+                last = total
+        self.total, self.done = last, self.done + 1
+
+    def _measure(self, edited: Sequence[EditRequest], text: HeldOutText) -> None:
+        with self.clock.phase("score"):
+            rows = Scorer(edited, self.model.tokenizer).score(self.model, self.total)
+        with self.clock.phase("held-out text"):
+            losses = text.losses(self.model, self.total)
+        norm = squared_norm(self.total.values()).sqrt().item()
+        self.points.append(
+            {
+                "n_sequences": self.done,
+                "scores": by_request(rows),
+                "held_out": [list(pair) for pair in losses],
+                "change_norm": norm,
+                "edit_seconds": self.clock.seconds["edit"],
+            }
+        )
+        log.info("%d batches edited and scored, change of the weights %.2f", self.done, norm)
+
+
+def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose name starts so, without that start."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def by_request(rows: Sequence[RowScore]) -> list[dict[str, Any]]:
+    """Per metric and score: the values of each request's rows."""
+    groups: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in rows:
+        groups.setdefault((row.metric, row.score), {}).setdefault(row.request, []).append(row.value)
+    return [
+        {"metric": metric, "score": score, "rows": list(values.values())}
+        for (metric, score), values in groups.items()
+    ]

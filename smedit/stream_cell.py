@@ -1,0 +1,121 @@
+"""One cell of sequential editing → a result: an editor is trained, then edits a stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smedit.batches import edit_batch
+from smedit.errors import DivergedError
+from smedit.jobs import cut, environment, make_editor, open_model, rows_of
+from smedit.memory import peak_memory_mb
+from smedit.meta_training import TrainingSettings, meta_train
+from smedit.method import load_method
+from smedit.readers import load_requests
+from smedit.scores import RowScore
+from smedit.sequential_training import SequenceSettings, train_in_sequence
+from smedit.stream import Stream, by_request
+
+log = logging.getLogger("smedit")
+
+
+def run_stream(
+    job: Mapping[str, Any], states: Path, before: Mapping[str, Any], checkpoint: Path
+) -> dict[str, Any]:
+    """Train an editor and edit one stream; go on from a checkpoint if there is one.
+
+    Parameters
+    ----------
+    job
+        As in `smedit.jobs.open_model`, and ``dataset_spec``, ``split`` (``tune`` or ``eval``),
+        ``points`` (how often the stream is measured, evenly), ``settings`` (the columns of
+        `smedit.stream_grid.STREAM_COLUMNS`) and ``hyperparameters``.
+    states, before
+        What `smedit.experiment.freeze` wrote for the model and the dataset.
+    checkpoint
+        The file that holds the state while the stream runs. The caller removes it once the result
+        is safe.
+
+    Returns
+    -------
+    dict
+        JSON-ready: ``settings``, ``environment``, ``training`` (per batch), ``points`` (the
+        unedited model first), ``seconds``, ``memory_mb``, and ``diverged`` (why and when a stream
+        ended early, or None).
+    """
+    settings, hyper = job["settings"], job["hyperparameters"]
+    n_edits, n_sequences = settings["n_edits"], settings["n_sequences"]
+    model = open_model(job, states, before["tokens"])
+    method = load_method(settings["method"])
+    per_step = method.stream_training != "in_batches"
+    editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)
+    stream = Stream(editor, model, checkpoint, identity=job)
+    splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    parts = cut(rows_of(job, splits, job["split"], n_edits * n_sequences), n_edits)
+
+    diverged = None
+    try:
+        if not stream.resume():
+            with stream.clock.phase("train"):
+                stream.record["training"] = _train(job, model, editor, splits)
+            stream.points.append(_unedited(before, job["split"], n_edits * n_sequences))
+            stream.save()
+        stream.run(
+            parts,
+            settings["bp_steps"],
+            hyper["minibatch"],
+            measuring_points(n_sequences, job["points"]),
+        )
+    except DivergedError as error:
+        log.warning("the stream ends here: %s", error)
+        diverged = {"batches": stream.done, "why": str(error)}
+    return {
+        "settings": {**settings, **hyper, "split": job["split"]},
+        "environment": environment(job, model),
+        "training": stream.record.get("training", []),
+        "points": stream.points or [_unedited(before, job["split"], n_edits * n_sequences)],
+        "seconds": stream.clock.seconds,
+        "memory_mb": peak_memory_mb(model.device),
+        "diverged": diverged,
+    }
+
+
+def measuring_points(n_sequences: int, points: int) -> list[int]:
+    """After how many batches a stream is measured: evenly spread, the last batch included."""
+    return sorted({-(-n_sequences * i // points) for i in range(1, points + 1)})
+
+
+def _train(job: Mapping[str, Any], model: Any, editor: Any, splits: Any) -> list[dict[str, Any]]:
+    """Train as the method asks for; nothing for a method that needs no training."""
+    settings, hyper = job["settings"], job["hyperparameters"]
+    how = editor.method.stream_training
+    if how == "none" or not settings["passes"]:
+        return []
+    n_edits = settings["n_edits"]
+    rows = rows_of(job, splits, "train", n_edits * settings["train_sequences"])
+    batches = [edit_batch(p, model.tokenizer, hyper["minibatch"]) for p in cut(rows, n_edits)]
+    shared = {k: hyper[k] for k in ("meta_lr", "loc_coef", "reg_coef", "max_grad_norm")}
+    shared["adam_repeats"] = settings["adam_repeats"]
+    if how == "in_sequence":
+        sequence = {k: hyper[k] for k in ("reg_power", "back_depth", "time_decay")}
+        training = SequenceSettings(**shared, **sequence, passes=settings["passes"])
+        steps = train_in_sequence(editor, model, batches, settings["bp_steps"], training)
+        return [dataclasses.asdict(step) for step in steps]
+    training = TrainingSettings(**shared, train_from="original")
+    steps = meta_train(editor, model, batches * settings["passes"], settings["bp_steps"], training)
+    return [dataclasses.asdict(step) for step in steps]
+
+
+def _unedited(before: Mapping[str, Any], split: str, n_requests: int) -> dict[str, Any]:
+    """The point before the first edit: the scores of all requests of the stream."""
+    rows = [RowScore(**row) for row in before["unedited"][split] if row["request"] < n_requests]
+    return {
+        "n_sequences": 0,
+        "scores": by_request(rows),
+        "held_out": before["held_out"],
+        "change_norm": 0.0,
+        "edit_seconds": 0.0,
+    }

@@ -1,0 +1,158 @@
+"""The ``sequential`` part of a configuration → its cells, as pandas tables.
+
+One cell is one stream: one row of settings, one job and one result file. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from smedit.grid import rows_needed, tuning_points
+from smedit.method import load_method
+
+STREAM_COLUMNS = [
+    "model",
+    "dataset",
+    "method",
+    "bp_steps",
+    "locality",
+    "adam_repeats",
+    "n_edits",
+    "n_sequences",
+    "train_sequences",
+    "passes",
+    "seed",
+]
+"""The settings that tell one stream from another."""
+
+STREAM_TUNED = ["lr", "reg_coef", "bound"]
+"""The hyperparameters that are chosen per model on streams of the tune split."""
+
+STREAM_TUNING_COLUMNS = ["model", "dataset", "method", *STREAM_TUNED]
+"""The settings that tell one stream of the search from another."""
+
+
+def stream_experiments(config: Mapping[str, Any]) -> pd.DataFrame:
+    """Every stream of every experiment; one that serves two experiments stands twice.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The column ``experiment`` and `STREAM_COLUMNS`. No rows without a ``sequential`` part.
+    """
+    rows = [
+        {"experiment": name, **cell}
+        for name, experiment in _part(config)["experiments"].items()
+        for cell in _product(config, experiment)
+    ]
+    return pd.DataFrame(rows, columns=["experiment", *STREAM_COLUMNS]).drop_duplicates()
+
+
+def stream_cells(config: Mapping[str, Any]) -> pd.DataFrame:
+    """The distinct streams of all experiments: `STREAM_COLUMNS`, one row per job."""
+    cells = stream_experiments(config)[STREAM_COLUMNS].drop_duplicates()
+    return cells.reset_index(drop=True)
+
+
+def _product(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    axes = product(
+        experiment.get("models", config["models"]),
+        experiment.get("datasets", config["datasets"]),
+        experiment["methods"],
+        experiment["n_edits"],
+        experiment["n_sequences"],
+        experiment["train_sequences"],
+        experiment.get("passes", [config["sequential"]["passes"]]),
+        config["seeds"],
+    )
+    for model, dataset, entry, n_edits, n_sequences, train_sequences, passes, seed in axes:
+        default = load_method(entry["method"])
+        steps = entry.get("bp_steps", default.bp_steps)
+        for bp_steps in steps if isinstance(steps, list) else [steps]:
+            size = (n_edits, n_sequences, train_sequences, passes)
+            cell = stream_settings(entry["method"], bp_steps, entry.get("locality"), *size)
+            yield {"model": model, "dataset": dataset, **cell, "seed": seed}
+
+
+def stream_settings(
+    method: str,
+    bp_steps: int,
+    locality: str | None,
+    n_edits: int,
+    n_sequences: int,
+    train_sequences: int,
+    passes: int,
+) -> dict[str, Any]:
+    """A stream's settings; those of training are 0 for a method without any."""
+    choices = load_method(method)
+    trained = choices.stream_training != "none"
+    # In batches the released code applies each gradient once per step, in sequence once.
+    repeats = bp_steps if choices.stream_training == "in_batches" else 1
+    return {
+        "method": method,
+        "bp_steps": bp_steps,
+        "locality": locality or choices.locality,
+        "adam_repeats": repeats if trained else 0,
+        "n_edits": n_edits,
+        "n_sequences": n_sequences,
+        "train_sequences": train_sequences if trained else 0,
+        "passes": passes if trained else 0,
+    }
+
+
+def stream_methods(config: Mapping[str, Any]) -> list[str]:
+    """Names of the methods that the streams use, in order of appearance."""
+    entries = (e for x in _part(config)["experiments"].values() for e in x["methods"])
+    return list(dict.fromkeys(entry["method"] for entry in entries))
+
+
+def stream_tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
+    """The streams of the search: `STREAM_TUNING_COLUMNS`, one row per job."""
+    rows = [
+        {"model": model, "dataset": dataset, "method": method, **point}
+        for model in config["models"]
+        for dataset in config["datasets"]
+        for method in stream_methods(config)
+        if len(stream_candidates(config, method)) > 1
+        for point in stream_candidates(config, method)
+    ]
+    return pd.DataFrame(rows, columns=STREAM_TUNING_COLUMNS)
+
+
+def stream_candidates(config: Mapping[str, Any], method: str) -> list[dict[str, float]]:
+    """The points of a method's search on streams."""
+    grid = _part(config)["tuning"]["grid"].get(method, {})
+    return tuning_points(STREAM_TUNED, stream_hyperparameters(config), grid)
+
+
+def stream_hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What every stream shares: the configuration's hyperparameters and those of streams."""
+    return config["hyperparameters"] | _part(config)["hyperparameters"]
+
+
+def all_rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict[str, int]:
+    """How many rows of each split batch editing, the streams and both searches use."""
+    needed = rows_needed(config)
+    cells = stream_cells(config)
+    cells = cells[(cells.model == model) & (cells.dataset == dataset)]
+    if cells.empty:
+        return needed
+    tuning = _part(config)["tuning"]
+    streams = {
+        "train": max(
+            int((cells.n_edits * cells.train_sequences).max()),
+            tuning["n_edits"] * tuning["train_sequences"],
+        ),
+        "tune": tuning["n_edits"] * tuning["n_sequences"],
+        "eval": int((cells.n_edits * cells.n_sequences).max()),
+    }
+    return {split: max(needed[split], streams[split]) for split in needed}
+
+
+def _part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    none: dict[str, Any] = {"experiments": {}, "hyperparameters": {}, "tuning": {"grid": {}}}
+    return config.get("sequential", none)

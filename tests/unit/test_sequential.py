@@ -1,0 +1,282 @@
+"""Training on a stream, editing one, fine-tuning, and the text that no edit touches."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from conftest import make_model, make_requests
+from smedit.batches import edit_batch
+from smedit.editor import Editor, add_shifts
+from smedit.errors import DivergedError, UserError
+from smedit.fine_tuning import FineTuner
+from smedit.held_out import HeldOutText, paragraphs
+from smedit.locality import kl_divergence, squared_norm
+from smedit.losses import accumulate_edit_loss
+from smedit.method import load_method
+from smedit.sequential_training import SequenceSettings, train_in_sequence
+from smedit.shift_rules import standardized_least_squares
+from smedit.stream import Stream
+from smedit.stream_cell import measuring_points
+from smedit.tracing import answer_loss, trace
+from smedit.worldfacts import load_facts
+
+SETTINGS = SequenceSettings(
+    meta_lr=1e-3,
+    loc_coef=0.6,
+    reg_coef=0.1,
+    reg_power=2,
+    max_grad_norm=1e9,
+    adam_repeats=1,
+    back_depth=3,
+    time_decay=0.5,
+    passes=1,
+)
+
+
+def make_editor(model, method="SMEdit", steps=2, **changes):
+    method = load_method(method)
+    if method.n_blocks:
+        method = dataclasses.replace(method, rank=6, n_blocks=2, **changes)
+    shapes = {n: model.shape(n) for n in model.edit_modules}
+    return Editor(method, shapes, lr=0.01, seed=0, n_networks=steps)
+
+
+def make_batches(model, n_batches, n=4):
+    return [
+        edit_batch(make_requests(n, start=n * i), model.tokenizer, minibatch=4)
+        for i in range(n_batches)
+    ]
+
+
+def gradients(editor):
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in editor.parameters()]
+    )
+
+
+def whole_loss(model, batch, shifts, reference):
+    (chunk,) = model.chunks(batch.paraphrase)
+    loss = answer_loss(model.logits(chunk, shifts), chunk.labels, chunk.weights)
+    if reference is None:
+        return loss
+    (chunk,) = model.chunks(batch.locality)
+    with torch.no_grad():
+        before = model.logits(chunk, reference)
+    return loss + 0.6 * kl_divergence(before, model.logits(chunk, shifts), chunk.weights)
+
+
+@pytest.mark.parametrize("method", ["SMEdit", "RLEdit"])
+def test_the_accumulated_gradient_is_that_of_one_graph_per_batch(method):
+    """Two batches of two steps; each batch's trace and weights before it are constants."""
+    model = make_model()
+    batches = make_batches(model, 2)
+    editor = make_editor(model, method)
+    train_in_sequence(editor, model, batches, 2, dataclasses.replace(SETTINGS, meta_lr=0.0))
+
+    whole = make_editor(model, method)
+    total, loss = {}, 0.0
+    for t, batch in enumerate(batches):
+        first = whole.predict(trace(model, batch.edit, total), 1)
+        middle = add_shifts(total, {n: s.detach() for n, s in first.items()})
+        second = whole.predict(trace(model, batch.edit, middle), 2)
+        shifts = add_shifts(add_shifts(total, first), second)
+        if method == "SMEdit":
+            loss += whole_loss(model, batch, shifts, None) + 0.1**2 * squared_norm(shifts.values())
+        else:
+            for age, old in enumerate(reversed(batches[: t + 1])):
+                loss += 0.5**age * whole_loss(model, old, shifts, middle)
+        total = {n: s.detach() for n, s in shifts.items()}
+    loss.backward()
+    expected = gradients(whole)
+    assert expected.norm() > 0
+    ours = gradients(editor)
+    assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
+
+
+def test_reg_coef_once_or_twice():
+    model = make_model()
+    batches = make_batches(model, 1)
+    losses = []
+    for coefficient, power in ((0.5, 2), (0.25, 1)):
+        settings = dataclasses.replace(SETTINGS, reg_coef=coefficient, reg_power=power)
+        (step,) = train_in_sequence(make_editor(model), model, batches, 2, settings)
+        losses.append(step.locality_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_every_step_has_its_own_network_and_rank():
+    editor = make_editor(make_model(), steps=3)
+    ranks = [
+        block.A.shape[1]
+        for hypernetwork in editor.hypernetworks
+        for block in next(iter(hypernetwork.networks.values())).blocks
+    ]
+    assert ranks == [6, 6, 3, 3, 2, 2]
+    first, second = (
+        next(iter(h.networks.values())).blocks[0].A for h in list(editor.hypernetworks)[:2]
+    )
+    assert not torch.equal(first[:, :3], second)
+
+
+def test_each_pass_ends_with_one_update():
+    model = make_model()
+    editor = make_editor(model)
+    settings = dataclasses.replace(SETTINGS, passes=2)
+    steps = train_in_sequence(editor, model, make_batches(model, 3), 2, settings)
+    assert [(s.number, s.batch) for s in steps] == [(p, t) for p in (1, 2) for t in (1, 2, 3)]
+    untouched = make_editor(model)
+    once = make_editor(model)
+    train_in_sequence(once, model, make_batches(model, 3), 2, SETTINGS)
+    step = [
+        (a - b).abs().max().item()
+        for a, b in zip(once.parameters(), untouched.parameters(), strict=True)
+    ]
+    assert max(step) == pytest.approx(1e-3, rel=1e-2)  # Adam's first step is meta_lr long
+
+
+def test_divergence_in_training_names_pass_and_batch():
+    model = make_model()
+    editor = make_editor(model)
+    with torch.no_grad():
+        next(iter(editor.hypernetworks[0].networks.values())).step_size.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="SMEdit, training pass 1, batch 1: non-finite"):
+        train_in_sequence(editor, model, make_batches(model, 1), 2, SETTINGS)
+
+
+@pytest.mark.parametrize(("n", "d_in"), [(5, 9), (9, 5)])
+def test_ultraedit_rule_is_its_formula(n, d_in):
+    torch.manual_seed(0)
+    keys, pseudo = torch.randn(2, n, d_in, dtype=torch.float64)
+    gradients = torch.randn(n, 4, dtype=torch.float64)
+    eta, log_lambda = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.0).double()
+    shift = standardized_least_squares(keys, pseudo, gradients, eta, log_lambda)
+    values = -0.3 * pseudo.square().sum(1, keepdim=True) * gradients
+    expected = torch.linalg.solve(keys.T @ keys + torch.eye(d_in).double(), keys.T @ values)
+    assert torch.allclose(shift, expected, atol=1e-9)
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+def stream_points(model, editor, path, stop_after=None, identity="a"):
+    stream = Stream(editor, model, path, {"name": identity})
+    resumed = stream.resume()
+    if not resumed:
+        stream.save()
+    batches = [make_requests(3, start=3 * i) for i in range(6)]
+    if stop_after is not None:
+        batches = batches[:stop_after]
+    stream.run(batches, 2, minibatch=4, measure_at=[2, 4, 6])
+    return stream, resumed
+
+
+def numbers(stream):
+    return [{k: v for k, v in point.items() if k != "edit_seconds"} for point in stream.points]
+
+
+@pytest.mark.parametrize("method", ["SMEdit", "UltraEdit", "FT-L"])
+def test_an_interrupted_stream_ends_with_the_same_numbers(method, tmp_path, short_text):
+    model = make_model()
+
+    def editor():
+        if method == "FT-L":
+            return FineTuner(load_method(method), lr=0.01, bound=0.1)
+        return make_editor(model, method)
+
+    whole, _ = stream_points(model, editor(), tmp_path / "whole")
+    stream_points(model, editor(), tmp_path / "cut", stop_after=3)
+    resumed, went_on = stream_points(model, editor(), tmp_path / "cut")
+    assert went_on
+    assert numbers(resumed) == numbers(whole)
+    assert [p["n_sequences"] for p in whole.points] == [2, 4, 6]
+    assert [len(p["scores"][0]["rows"]) for p in whole.points] == [6, 12, 18]
+    for name, shift in whole.total.items():
+        assert torch.equal(shift, resumed.total[name])
+
+
+def test_a_stream_goes_on_from_its_last_save_only(tmp_path, short_text):
+    """Batch 3 is edited again: the state was last saved at the measured point before it."""
+    model = make_model()
+    stream_points(model, make_editor(model), tmp_path / "cut", stop_after=3)
+    stream = Stream(make_editor(model), model, tmp_path / "cut", {"name": "a"})
+    assert stream.resume()
+    assert stream.done == 2
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, short_text):
+    model = make_model()
+    stream_points(model, make_editor(model), tmp_path / "state", stop_after=2)
+    _, resumed = stream_points(model, make_editor(model), tmp_path / "state", identity="b")
+    assert not resumed
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "state").write_bytes(b"half a file")
+    model = make_model()
+    stream = Stream(make_editor(model), model, tmp_path / "state", {})
+    with pytest.raises(UserError, match=r"state: cannot be read .*; delete it and run again"):
+        stream.resume()
+
+
+def test_points_are_spread_evenly_and_end_with_the_stream():
+    assert measuring_points(8, 4) == [2, 4, 6, 8]
+    assert measuring_points(3, 2) == [2, 3]
+    assert measuring_points(2, 4) == [1, 2]
+
+
+# --- fine-tuning ----------------------------------------------------------------------------------
+
+
+def test_fine_tuning_lowers_the_loss_within_its_bound():
+    model = make_model()
+    (batch,) = make_batches(model, 1)
+    tuner = FineTuner(load_method("FT-L"), lr=0.01, bound=0.05)
+    *_, shifts = tuner.edit(model, batch.edit, 25)
+    (name,) = shifts
+    assert name == next(iter(model.edit_modules))
+    assert shifts[name].abs().max() <= 0.05
+
+    def loss(shifts):
+        shifts = {n: s.clone().requires_grad_() for n, s in shifts.items()}
+        return accumulate_edit_loss(model, batch.edit, shifts)
+
+    assert loss(shifts) < loss({name: torch.zeros_like(shifts[name])})
+    *_, more = tuner.edit(model, batch.edit, 25, start=shifts)
+    assert more[name].abs().max() <= 0.05  # around W₀, not around where it starts
+    assert not torch.equal(more[name], shifts[name])
+
+
+def test_fine_tuning_ends_when_the_loss_is_low(monkeypatch):
+    monkeypatch.setattr("smedit.fine_tuning.ENOUGH", 1e9)
+    model = make_model()
+    (batch,) = make_batches(model, 1)
+    steps = list(FineTuner(load_method("FT-L"), lr=0.01, bound=1).edit(model, batch.edit, 3))
+    assert len(steps) == 3
+    assert all(not shift.any() for step in steps for shift in step.values())
+
+
+# --- the text that no edit touches ----------------------------------------------------------------
+
+
+def test_held_out_losses_are_those_of_the_plain_model(short_text):
+    model = make_model()
+    text = HeldOutText(model.tokenizer)
+    shifts = {n: 0.1 * torch.randn(model.shape(n)) for n in model.edit_modules}
+    for losses, edited in ((text.losses(model, {}), {}), (text.losses(model, shifts), shifts)):
+        weights = {f"{n}.weight": model.edited_weight(n, s) for n, s in edited.items()}
+        for (loss, n), sequence in zip(losses, text.sequences, strict=True):
+            inputs = torch.tensor([sequence.input_ids])
+            logits = torch.func.functional_call(model.model, weights, inputs).logits[0, -n:]
+            expected = cross_entropy(logits, torch.tensor(sequence.answer_ids), reduction="sum")
+            assert loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_text_holds_no_edited_fact():
+    text = " ".join(line for paragraph in paragraphs() for line in paragraph)
+    assert len(paragraphs()) == 40
+    assert not re.search(r"\d", text)
+    for fact in load_facts():
+        assert not re.search(rf"\b{re.escape(fact.subject)}\b", text), fact

@@ -1,0 +1,107 @@
+# Sequential editing: one stream, one job, one result file; and the search for its hyperparameters.
+# While a stream runs, its state lies beside its result (.checkpoint); a run that was interrupted
+# goes on from there.
+
+
+rule tune_stream:
+    input:
+        model="resources/models/{model}",
+        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{config['seeds'][0]}.safetensors",
+        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{config['seeds'][0]}.json",
+    output:
+        f"{RESULTS}/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.json",
+    log:
+        f"{RESULTS}/logs/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=config["gpus_per_job"],
+    params:
+        job=stream_tuning_job,
+    shell:
+        "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
+        " --out {output} > {log} 2>&1"
+
+
+rule choose_for_streams:
+    input:
+        results=lambda w: [
+            f"{RESULTS}/sequential/tuning/{cell_path(cell)}.json"
+            for cell in stream_tuning_cells(config).to_dict("records")
+            if cell["model"] == w.model
+        ],
+    output:
+        f"{RESULTS}/sequential/tuning/chosen/{{model}}.json",
+    log:
+        f"{RESULTS}/logs/sequential/choose/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sequential/choose/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "smedit choose --streams --results {input.results} --out {output} > {log} 2>&1"
+
+
+rule stream:
+    input:
+        model="resources/models/{model}",
+        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
+        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.json",
+        chosen=f"{RESULTS}/sequential/tuning/chosen/{{model}}.json",
+    output:
+        f"{RESULTS}/sequential/streams/{STREAMS.wildcard_pattern}.json",
+    log:
+        f"{RESULTS}/logs/sequential/streams/{STREAMS.wildcard_pattern}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sequential/streams/{STREAMS.wildcard_pattern}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]
+    resources:
+        mem_mb=config["memory_mb"],
+        runtime=config["minutes"],
+        gpu=config["gpus_per_job"],
+    params:
+        job=stream_job,
+    shell:
+        "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
+        " --chosen {input.chosen} --out {output} > {log} 2>&1"
+
+
+rule stream_tables:
+    input:
+        streams=[
+            f"{RESULTS}/sequential/streams/{cell_path(cell)}.json"
+            for cell in stream_cells(config).to_dict("records")
+        ],
+        tuning=[
+            f"{RESULTS}/sequential/tuning/{cell_path(cell)}.json"
+            for cell in stream_tuning_cells(config).to_dict("records")
+        ],
+        script=SCRIPTS / "collect_streams.py",
+        parts=SCRIPTS / "collect_tables.py",
+    output:
+        [f"{RESULTS}/{table}.csv" for table in STREAM_TABLES],
+    log:
+        f"{RESULTS}/logs/sequential/tables.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sequential/tables.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        config=lambda w: as_json(config),
+        results=lambda w: RESULTS,
+    shell:
+        "python {input.script} --config {params.config:q} --out {params.results}"
+        " > {log} 2>&1"

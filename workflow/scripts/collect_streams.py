@@ -1,0 +1,156 @@
+"""Result files of the streams → the ``sequential*.csv`` tables. Never imports torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from collect_tables import Result, interval, mean_with_interval, read_results, settings_of
+from smedit.errors import UserError
+from smedit.files import replacing
+from smedit.stream_grid import (
+    STREAM_COLUMNS,
+    STREAM_TUNED,
+    stream_cells,
+    stream_experiments,
+    stream_tuning_cells,
+)
+from smedit.tuning import tuning_table
+
+PER_STREAM = ("train", "score", "held-out text")
+
+
+def sequential_table(results: Iterable[Result]) -> pd.DataFrame:
+    """One row per stream, point, scope, metric and score.
+
+    ``edited_sequences`` and ``edited`` say how many batches and requests were edited by then; 0 is
+    the unedited model. Scopes: ``all`` requests edited so far (of the unedited model: all of the
+    stream), its ``first quarter``, the ``latest batch``, the ``held-out text`` (perplexity, with
+    the interval over paragraphs), the ``weights`` (Frobenius norm of the change).
+    ``diverged_after`` is the number of batches after which a stream ended early, else empty.
+    """
+    return pd.DataFrame(
+        {
+            **settings_of(result),
+            "diverged_after": (result["diverged"] or {}).get("batches"),
+            "edited_sequences": point["n_sequences"],
+            "edited": point["n_sequences"] * result["settings"]["n_edits"],
+            **row,
+        }
+        for result in results
+        for point in result["points"]
+        for row in _rows(result["settings"], point)
+    )
+
+
+def _rows(settings: dict[str, Any], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    n_edits, done = settings["n_edits"], point["n_sequences"]
+    quarter = n_edits * -(-settings["n_sequences"] // 4)
+    for entry in point["scores"]:
+        scopes = {"all": slice(None), "first quarter": slice(quarter)}
+        if done:
+            scopes["latest batch"] = slice((done - 1) * n_edits, done * n_edits)
+        for scope, part in scopes.items():
+            named = {"scope": scope, "metric": entry["metric"], "score": entry["score"]}
+            yield named | mean_with_interval(entry["rows"][part])
+    named = {"scope": "held-out text", "metric": "perplexity", "score": "perplexity"}
+    yield named | _perplexity(point["held_out"])
+    named = {"scope": "weights", "metric": "change", "score": "frobenius_norm"}
+    yield named | {"value": point["change_norm"]}
+
+
+def _perplexity(losses: list[tuple[float, int]]) -> dict[str, float]:
+    """exp(mean loss per token), with its uncertainty over paragraphs."""
+    sums, counts = np.array(losses, dtype=float).T
+
+    def statistic(s: np.ndarray, c: np.ndarray, axis: int) -> np.ndarray:
+        return np.exp(s.sum(axis) / c.sum(axis))
+
+    return {
+        "value": float(statistic(sums, counts, 0)),
+        **interval((sums, counts), statistic),
+        "n_rows": int(counts.sum()),
+        "n_requests": len(losses),
+    }
+
+
+def timings_table(results: Iterable[Result]) -> pd.DataFrame:
+    """Seconds by phase; ``per`` says of what.
+
+    ``training batch``: each phase of training, mean over batches. ``training request`` and
+    ``edit``: all of training and all of editing, for one request. ``stream``: all that is left.
+    """
+    rows = []
+    for result in results:
+        settings, n_edits = settings_of(result), result["settings"]["n_edits"]
+        steps, seconds = result["training"], result["seconds"]
+        for phase in sorted({phase for step in steps for phase in step["seconds"]}):
+            n = settings["train_sequences"] * settings["passes"]
+            spent = sum(step["seconds"].get(phase, 0.0) for step in steps)
+            rows.append((settings, phase, "training batch", spent / n, n))
+        if steps:
+            n = n_edits * settings["train_sequences"] * settings["passes"]
+            rows.append((settings, "train", "training request", seconds["train"] / n, n))
+        edited = n_edits * result["points"][-1]["n_sequences"]
+        if edited:
+            spent = result["points"][-1]["edit_seconds"]
+            rows.append((settings, "edit", "edit", spent / edited, edited))
+        rows += [
+            (settings, name, "stream", seconds[name], 1) for name in PER_STREAM if name in seconds
+        ]
+    names = ("phase", "per", "seconds", "n")
+    return pd.DataFrame(
+        {**settings, **dict(zip(names, values, strict=True))} for settings, *values in rows
+    )
+
+
+def training_table(results: Iterable[Result]) -> pd.DataFrame:
+    """The training curve: losses and gradient norm of every training batch or step."""
+    return pd.DataFrame(
+        {
+            **{name: result["settings"][name] for name in STREAM_COLUMNS},
+            "training_step": number,
+            "edit_loss": step["edit_loss"],
+            "locality_loss": step["locality_loss"],
+            "gradient_norm": step.get("gradient_norm") or step["gradient_norms"][-1],
+        }
+        for result in results
+        for number, step in enumerate(result["training"], start=1)
+    )
+
+
+def main() -> int:
+    """Write all tables; each is complete or not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    config, out = options.config, options.out
+    try:
+        results = read_results(out / "sequential" / "streams", stream_cells(config))
+        searched = read_results(out / "sequential" / "tuning", stream_tuning_cells(config))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    tables = {
+        "sequential": sequential_table(results),
+        "sequential_timings": timings_table(results),
+        "sequential_training": training_table(results),
+        "sequential_experiments": stream_experiments(config),
+        "sequential_tuning": tuning_table(searched, STREAM_TUNED),
+    }
+    for name, table in tables.items():
+        with replacing(out / f"{name}.csv") as part:
+            table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
