@@ -43,8 +43,7 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
     for name in [*methods(config), *config["tuning"]["grid"]]:
         if not load_method(name).for_batches:
             raise UserError(f"config: {name} edits in sequence only; put it under sequential")
-    for name in stream_methods(config):
-        load_method(name)
+    _check_experiments(config, config["experiments"], "experiments")
     _check_streams(config)
     _check_data(config)
 
@@ -70,18 +69,25 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
+def _check_experiments(
+    config: Mapping[str, Any], experiments: Mapping[str, Any], where: str
+) -> None:
+    for experiment, section in experiments.items():
+        for key in ("models", "datasets"):
+            for name in section.get(key, []):
+                if name not in config[key]:
+                    place = f"config: {where}.{experiment}.{key}"
+                    raise UserError(f"{place}: unknown value {name!r}{nearest(name, config[key])}")
+
+
 def _check_streams(config: Mapping[str, Any]) -> None:
     part = config.get("sequential")
     if part is None:
         return
-    for name in part["tuning"]["grid"]:
+    _check_experiments(config, part["experiments"], "sequential.experiments")
+    for name in [*stream_methods(config), *part["tuning"]["grid"]]:
         load_method(name)
     for experiment, section in part["experiments"].items():
-        for key in ("models", "datasets"):
-            for name in section.get(key, []):
-                if name not in config[key]:
-                    where = f"config: sequential.experiments.{experiment}.{key}"
-                    raise UserError(f"{where}: unknown value {name!r}{nearest(name, config[key])}")
         for entry in section["methods"]:
             if "locality" in entry and load_method(entry["method"]).stream_training == "none":
                 raise UserError(

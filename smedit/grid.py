@@ -59,8 +59,8 @@ def grid_cells(config: Mapping[str, Any]) -> pd.DataFrame:
 
 def _product(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     axes = product(
-        config["models"],
-        config["datasets"],
+        experiment.get("models", config["models"]),
+        experiment.get("datasets", config["datasets"]),
         experiment["methods"],
         experiment["n_edits"],
         experiment["train_batches"],
@@ -96,9 +96,11 @@ def tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
 
     A method whose grid has one point is not searched, and has no cell.
     """
+    edited = set(experiment_cells(config)["model"])
     rows = [
         {"model": model, "dataset": dataset, "method": method, **point}
         for model in config["models"]
+        if model in edited
         for dataset in config["datasets"]
         for method in methods(config)
         if len(candidates(config, method)) > 1

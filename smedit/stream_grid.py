@@ -112,9 +112,11 @@ def stream_methods(config: Mapping[str, Any]) -> list[str]:
 
 def stream_tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
     """The streams of the search: `STREAM_TUNING_COLUMNS`, one row per job."""
+    edited = set(stream_experiments(config)["model"])
     rows = [
         {"model": model, "dataset": dataset, "method": method, **point}
         for model in config["models"]
+        if model in edited
         for dataset in config["datasets"]
         for method in stream_methods(config)
         if len(stream_candidates(config, method)) > 1

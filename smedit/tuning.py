@@ -64,9 +64,7 @@ def _row(result: Mapping[str, Any], tuned: Sequence[str]) -> dict[str, Any]:
         **{name: settings[name] for name in ("model", "dataset", "method", *tuned)},
         **values,
         "mean": sum(values.values()) / len(values) if values else -math.inf,
-        "n_requests": settings.get(
-            "eval_edits", settings["n_edits"] * settings.get("n_sequences", 1)
-        ),
+        "n_requests": settings.get("eval_edits") or settings["n_edits"] * settings["n_sequences"],
     }
 
 

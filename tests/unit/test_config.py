@@ -34,7 +34,7 @@ def test_the_paper_s_configuration_fits_the_schema_and_the_architectures(monkeyp
 
 
 BAD = [
-    ("experiments.data_size.methods.0.method", "MENDD", "unknown method 'MENDD'; known: MALMEN"),
+    ("experiments.data_size.methods.0.method", "MENDD", "unknown method 'MENDD'; known: FT-L"),
     ("tuning.grid", {"Smedit": {}}, "unknown method 'Smedit'"),
     ("experiments.data_size.n_edits", [0], "data_size.n_edits.0: 0 is less than the minimum of 1"),
     (
@@ -51,6 +51,26 @@ BAD = [
     ("experiments.data_size.methods.0.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
     ("experiments.data_sizes", {}, "unknown key 'data_sizes'; did you mean 'data_size'?"),
     ("experiments.data_size.methods.0.locality", "l2", "unknown value 'l2'; known: kl, norm"),
+    ("experiments.data_size.methods.0.method", "RLEdit", "RLEdit edits in sequence only; put it"),
+    (
+        "experiments.data_size.models",
+        ["gpt"],
+        "data_size.models: unknown value 'gpt'; known: gemma",
+    ),
+    (
+        "sequential.experiments.comparison.models",
+        ["smollm2"],
+        "sequential.experiments.comparison.models: unknown value 'smollm2'; did you mean 'smollm2-",
+    ),
+    ("sequential.experiments.comparison.n_sequences", [9999], "eval rows, 79992 are needed"),
+    ("sequential.tuning.grid", {"FTL": {}}, "unknown method 'FTL'"),
+    ("sequential.tuning.grid.FT-L.bounds", [1], "unknown key 'bounds'; did you mean 'bound'?"),
+    (
+        "sequential.experiments.comparison.methods",
+        [{"method": "UltraEdit", "locality": "kl"}],
+        "UltraEdit is not trained, so it has no locality loss; leave locality out",
+    ),
+    ("sequential.hyperparameters.reg_power", 3, "reg_power: unknown value 3; known: 1, 2"),
     ("modells", {}, "top level: unknown key 'modells'; did you mean 'models'?"),
     (
         "models.smollm2-135m.source",

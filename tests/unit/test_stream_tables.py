@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+
+from collect_streams import sequential_table, timings_table, training_table
+from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED
+from smedit.tuning import chosen_values, tuning_table
+
+
+def point(done, hits, held_out=((2.0, 2), (6.0, 2)), norm=1.5):
+    """A point where the given requests are right."""
+    rows = [[float(hit)] for hit in hits]
+    return {
+        "n_sequences": done,
+        "scores": [{"metric": "efficacy", "score": "accuracy", "rows": rows}],
+        "held_out": [list(pair) for pair in held_out],
+        "change_norm": norm,
+        "edit_seconds": 0.5 * done,
+    }
+
+
+def result(points, diverged=None, **changes):
+    values = ["m", "d", "SMEdit", 2, "norm", 1, 2, 4, 3, 2, 0]
+    settings = dict(zip(STREAM_COLUMNS, values, strict=True)) | {"lr": 0.1, "reg_coef": 1.0}
+    return {
+        "settings": settings | {"bound": 0.5, "split": "eval"} | changes,
+        "environment": {"device": "cpu", "precision": "float32", "threads": 1},
+        "training": [
+            {
+                "edit_loss": 1.0,
+                "locality_loss": 0.5,
+                "gradient_norms": [3.0, 2.0],
+                "seconds": {"trace": 2.0, "shift": 1.0},
+            }
+        ]
+        * 6,
+        "points": points,
+        "seconds": {"train": 24.0, "edit": 2.0, "score": 4.0, "held-out text": 1.0},
+        "diverged": diverged,
+    }
+
+
+UNEDITED = point(0, [0, 0, 1, 0, 0, 0, 0, 0], norm=0.0)
+STREAM = [UNEDITED, point(2, [1, 0, 1, 1]), point(4, [0, 0, 1, 0, 1, 1, 1, 0])]
+
+
+def value(table, edited, scope, column="value"):
+    rows = table[(table.edited == edited) & (table.scope == scope)]
+    assert len(rows) == 1
+    return rows[column].iloc[0]
+
+
+def test_each_scope_is_its_part_of_the_requests():
+    table = sequential_table([result(STREAM)])
+    assert value(table, 0, "all") == pytest.approx(12.5)
+    assert value(table, 0, "first quarter") == 0
+    assert value(table, 4, "all") == 75
+    assert value(table, 4, "first quarter") == 50
+    assert value(table, 4, "latest batch") == 100
+    assert value(table, 8, "first quarter") == 0
+    assert value(table, 8, "latest batch") == 50
+    assert value(table, 8, "latest batch", "n_requests") == 2
+    assert value(table, 8, "weights") == 1.5
+    assert not len(table[(table.edited == 0) & (table.scope == "latest batch")])
+
+
+def test_perplexity_is_that_of_all_tokens_with_its_interval():
+    table = sequential_table([result(STREAM)])
+    assert value(table, 8, "held-out text") == pytest.approx(math.exp(8 / 4))
+    low, high = (value(table, 8, "held-out text", name) for name in ("ci_low", "ci_high"))
+    assert (low, high) == (pytest.approx(math.exp(1)), pytest.approx(math.exp(3)))
+
+
+def test_a_diverged_stream_says_so_and_keeps_its_points():
+    ended = result(STREAM[:2], diverged={"batches": 3, "why": "non-finite shift"})
+    table = sequential_table([ended, result(STREAM)])
+    assert table.diverged_after.dropna().unique().tolist() == [3]
+    assert set(table[table.diverged_after == 3].edited) == {0, 4}
+
+
+def test_seconds_are_per_request_and_per_edit():
+    table = timings_table([result(STREAM)]).set_index(["phase", "per"]).seconds
+    assert table["train", "training request"] == 24 / (2 * 3 * 2)
+    assert table["edit", "edit"] == 2.0 / 8
+    assert table["trace", "training batch"] == 2.0
+    assert table["score", "stream"] == 4.0
+
+
+def test_an_untrained_method_has_no_training_times():
+    untrained = result(STREAM, train_sequences=0, passes=0) | {"training": []}
+    table = timings_table([untrained])
+    assert set(table.per) == {"edit", "stream"}
+    assert training_table([untrained]).empty
+
+
+def test_the_training_curve_has_the_last_network_s_gradient_norm():
+    table = training_table([result(STREAM)])
+    assert table.training_step.tolist() == [1, 2, 3, 4, 5, 6]
+    assert set(table.gradient_norm) == {2.0}
+
+
+def test_the_search_takes_the_end_of_the_stream():
+    results = [
+        result(STREAM, bound=0.5),
+        result([UNEDITED, point(4, [1] * 8)], bound=0.7),
+        result(STREAM, diverged={"batches": 4, "why": "x"}, bound=0.9),
+    ]
+    table = tuning_table(results, STREAM_TUNED)
+    assert table.efficacy.tolist()[:2] == [0.5, 1.0]
+    assert np.isnan(table.efficacy.iloc[2])
+    assert set(table.n_requests) == {8}
+    assert chosen_values(table, STREAM_TUNED)["SMEdit"] == {
+        "lr": 0.1,
+        "reg_coef": 1.0,
+        "bound": 0.7,
+    }
