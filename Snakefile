@@ -1,4 +1,5 @@
-# Entry of the workflow. Targets: reproduce (default), tables, figures, smoke.
+# Entry of the workflow. Targets: reproduce (default), batch and sequential (the tables of one half),
+# tables, figures, smoke.
 
 import sys
 import yaml

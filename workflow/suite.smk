@@ -74,14 +74,24 @@ include: "rules/tables.smk"
 include: "rules/figures.smk"
 
 
-# The cells stand among the inputs because the tables of the reference run are committed: in a
+# The results stand among the inputs because the tables of the reference run are committed: in a
 # fresh clone they are there although nothing has been run.
-rule tables:
+rule batch:
     input:
         rules.tables_of_results.input.cells,
         [f"{RESULTS}/{table}.csv" for table in TABLES],
+
+
+rule sequential:
+    input:
         rules.stream_tables.input.streams,
         [f"{RESULTS}/{table}.csv" for table in STREAM_TABLES],
+
+
+rule tables:
+    input:
+        rules.batch.input,
+        rules.sequential.input,
         f"{RESULTS}/provenance.json",
 
 

@@ -13,7 +13,7 @@ rule tune_stream:
     log:
         f"{RESULTS}/logs/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.tsv"
+        f"{RESULTS}/benchmarks/stream_tuning/{STREAM_TUNING.wildcard_pattern}.tsv"
     conda:
         "../../environment.yml"
     threads: config["threads"]
@@ -40,7 +40,7 @@ rule choose_for_streams:
     log:
         f"{RESULTS}/logs/sequential/choose/{{model}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sequential/choose/{{model}}.tsv"
+        f"{RESULTS}/benchmarks/stream_choose/{{model}}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -61,7 +61,7 @@ rule stream:
     log:
         f"{RESULTS}/logs/sequential/streams/{STREAMS.wildcard_pattern}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sequential/streams/{STREAMS.wildcard_pattern}.tsv"
+        f"{RESULTS}/benchmarks/streams/{STREAMS.wildcard_pattern}.tsv"
     conda:
         "../../environment.yml"
     threads: config["threads"]
@@ -93,7 +93,7 @@ rule stream_tables:
     log:
         f"{RESULTS}/logs/sequential/tables.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sequential/tables.tsv"
+        f"{RESULTS}/benchmarks/stream_tables.tsv"
     conda:
         "../../environment.yml"
     resources:

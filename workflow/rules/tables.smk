@@ -33,7 +33,7 @@ rule tables_of_results:
 
 rule provenance:
     input:
-        f"{RESULTS}/scores.csv",
+        [f"{RESULTS}/{table}.csv" for table in TABLES + STREAM_TABLES],
         script=SCRIPTS / "write_provenance.py",
     output:
         f"{RESULTS}/provenance.json",

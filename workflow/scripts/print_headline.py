@@ -1,18 +1,21 @@
-"""Print the headline table as Markdown: every method at the largest n_edits, after its last step.
+"""Print the headline tables as Markdown: each method at its largest size, in batches or in sequence.
 
-``python workflow/scripts/print_headline.py results``
+``python workflow/scripts/print_headline.py results [--sequential]``
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from smedit.grid import CELL_COLUMNS
+from smedit.stream_grid import STREAM_COLUMNS
 from smedit.tuning import OBJECTIVE_SCORES
 
+INDEX = ["model", "dataset", "variant"]
 METRICS = ["efficacy", "generalization", "specificity"]
 
 
@@ -32,17 +35,58 @@ def headline(results: Path) -> pd.DataFrame:
     before = scores[scores.stage == 0].drop_duplicates(["model", "dataset", "metric"])
     after = scores[scores.stage == scores.bp_steps]
     shown = pd.concat([before.assign(variant="unedited"), after])
-    shown["cell"] = [
-        f"{row.value:.0f} ({row.ci_low:.0f}–{row.ci_high:.0f})" for row in shown.itertuples()
-    ]
-    index = ["model", "dataset", "variant"]
-    table = shown.pivot_table(index=index, columns="metric", values="cell", aggfunc="first")
-    return table[METRICS].reset_index()
+    return _wide(shown)[METRICS].reset_index()
+
+
+def stream_headline(results: Path) -> pd.DataFrame:
+    """The end of every stream of the comparison: all edits scored again, and what it cost.
+
+    Parameters
+    ----------
+    results
+        A folder with the ``sequential*.csv`` tables.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The three scores in percent and the perplexity, with 95 % intervals; seconds of training
+        per request of the training stream and of editing per edit.
+    """
+    scores = pd.read_csv(results / "sequential.csv")
+    seconds = pd.read_csv(results / "sequential_timings.csv")
+    cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
+    cells = cells[cells.n_sequences == cells.n_sequences.max()][STREAM_COLUMNS]
+    scores, seconds = (table.merge(cells, on=STREAM_COLUMNS) for table in (scores, seconds))
+    scores = scores[scores.scope.isin(["all", "held-out text"])]
+    scores = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
+    before = scores[scores.edited == 0].drop_duplicates(["model", "dataset", "metric"])
+    last = scores.groupby(STREAM_COLUMNS)["edited"].transform("max")
+    after = scores[(scores.edited == last) & (last > 0)]
+    shown = _wide(pd.concat([before.assign(variant="unedited"), after]))
+    seconds["cell"] = seconds["seconds"].map("{:.2f}".format)
+    for per, name in (("training request", "training s"), ("edit", "editing s")):
+        rows = seconds[(seconds.per == per)].set_index(INDEX)["cell"]
+        shown[name] = rows.reindex(shown.index)
+    diverged = scores.groupby(INDEX)["diverged_after"].max().reindex(shown.index)
+    shown["ended after batch"] = diverged.map("{:.0f}".format, na_action="ignore")
+    columns = [*METRICS, "perplexity", "training s", "editing s", "ended after batch"]
+    return shown[columns].fillna("").reset_index()
+
+
+def _wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, dataset and variant; one column per metric: value and interval."""
+    cells = [f"{row.value:.0f} ({row.ci_low:.0f}–{row.ci_high:.0f})" for row in scores.itertuples()]
+    wide = scores.assign(cell=cells)
+    return wide.pivot_table(index=INDEX, columns="metric", values="cell", aggfunc="first")
 
 
 def main() -> int:
     """Print the table of the folder that the command line names."""
-    table = headline(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--sequential", action="store_true", help="streams instead of batches")
+    options = parser.parse_args()
+    table = (stream_headline if options.sequential else headline)(options.results)
     print("| " + " | ".join(table.columns) + " |")
     print("| " + " | ".join("---" for _ in table.columns) + " |")
     for row in table.itertuples(index=False):
