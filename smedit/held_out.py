@@ -1,8 +1,8 @@
 """What editing does to the rest of the model: its loss on a text that no edit touches.
 
 The text is the suite's own (``data/prose.txt``): 40 paragraphs of six lines on everyday matters,
-without names, numbers or facts of the kind that are edited. The last two lines of each paragraph
-are scored, given its first four.
+without names, numbers or facts of the kind that are edited. The last line of each paragraph is
+scored, given its first five.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from smedit.batches import TokenizedPrompt, Tokenizer, token_batch, tokenize
 from smedit.errors import DivergedError
 from smedit.language_model import LanguageModel, Shifts
 
-CONTEXT_LINES = 4
+CONTEXT_LINES = 5
 
 
 def paragraphs() -> list[tuple[str, str]]:

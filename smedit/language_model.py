@@ -92,7 +92,20 @@ class LanguageModel:
         return weight_shape(self.edit_modules[name])
 
     def chunks(self, batch: TokenBatch) -> Iterator[Chunk]:
-        """Cut a batch into the physical batches that the forward passes take."""
+        """Cut a batch into the physical batches that the forward passes take.
+
+        Raises
+        ------
+        UserError
+            If a sequence is longer than the model's context.
+        """
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        longest = len(batch.sequences[0].input_ids)
+        if limit is not None and longest > limit:
+            raise UserError(
+                f"{self.name}: a prompt with its answer has {longest} tokens, more than the "
+                f"model's context of {limit}; shorten or remove the row"
+            )
         return batch.chunks(self.device, self.execution)
 
     # --- the frozen part -------------------------------------------------------------------------

@@ -136,6 +136,7 @@ class Stream:
         bp_steps: int,
         minibatch: int,
         measure_at: Sequence[int],
+        with_text: bool = True,
     ) -> None:
         """Edit the batches that are not done yet, measuring after some.
 
@@ -149,13 +150,15 @@ class Stream:
             Requests that share one loss average.
         measure_at
             After how many batches to measure.
+        with_text
+            Measure the loss on the held-out text, too.
 
         Raises
         ------
         DivergedError
             If a shift, a loss or a logit is not finite; names the batch.
         """
-        text = HeldOutText(self.model.tokenizer)
+        text = HeldOutText(self.model.tokenizer) if with_text else None
         saved = time.perf_counter()
         for number in range(self.done + 1, len(batches) + 1):
             try:
@@ -176,11 +179,11 @@ class Stream:
                 last = total
         self.total, self.done = last, self.done + 1
 
-    def _measure(self, edited: Sequence[EditRequest], text: HeldOutText) -> None:
+    def _measure(self, edited: Sequence[EditRequest], text: HeldOutText | None) -> None:
         with self.clock.phase("score"):
             rows = Scorer(edited, self.model.tokenizer).score(self.model, self.total)
         with self.clock.phase("held-out text"):
-            losses = text.losses(self.model, self.total)
+            losses = text.losses(self.model, self.total) if text else []
         norm = squared_norm(self.total.values()).sqrt().item()
         self.points.append(
             {

@@ -68,6 +68,7 @@ def run_stream(
             settings["bp_steps"],
             hyper["minibatch"],
             measuring_points(n_sequences, job["points"]),
+            with_text=job["split"] == "eval",  # the search does not look at it
         )
     except DivergedError as error:
         log.warning("the stream ends here: %s", error)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from conftest import ARCHITECTURES, make_model, make_requests
 from smedit.batches import edit_batch, token_batch, tokenize
 from smedit.errors import UserError
 from smedit.execution import Execution, plain
+from smedit.facts import Prompt
 from smedit.frozen_states import FrozenStates
 from smedit.tracing import answer_loss, trace
 
@@ -132,3 +135,12 @@ def test_wrong_edit_modules(module, message):
     model = make_model()
     with pytest.raises(UserError, match=message):
         LanguageModel(model.model, model.tokenizer, [module])
+
+
+def test_a_prompt_longer_than_the_context_is_an_error():
+    model = make_model("gpt2")
+    prompt = Prompt(" ".join(["w1"] * 65), "w2", None)
+    requests = [dataclasses.replace(make_requests(1)[0], edit=prompt)]
+    batch = edit_batch(requests, model.tokenizer, minibatch=1)
+    with pytest.raises(UserError, match=r"has 65 tokens, more than the model's context of 64;"):
+        trace(model, batch.edit, {})

@@ -10,10 +10,28 @@ FIGURE_EXPERIMENTS = {
     "inner_steps": "inner_steps",
     "adam_repeats": "adam_repeats",
 }
+# The same for the experiments of sequential editing.
+STREAM_FIGURE_EXPERIMENTS = {
+    "retention": "comparison",
+    "stream_scores": "comparison",
+    "stream_model": "comparison",
+    "stream_seconds": "comparison",
+    "stream_bp_steps": "bp_steps",
+    "stream_shapes": "shapes",
+    "stream_passes": "passes",
+    "long_stream": "long_stream",
+}
 FIGURE_NAMES = [
     name
-    for name, experiment in FIGURE_EXPERIMENTS.items()
-    if experiment in config["experiments"]
+    for known, experiments in (
+        (FIGURE_EXPERIMENTS, config["experiments"]),
+        (
+            STREAM_FIGURE_EXPERIMENTS,
+            config.get("sequential", {}).get("experiments", {}),
+        ),
+    )
+    for name, experiment in known.items()
+    if experiment in experiments
 ]
 
 
@@ -21,12 +39,18 @@ rule figures_of_tables:
     input:
         tables=[
             f"{RESULTS}/{table}.csv"
-            for table in ("scores", "gains", "timings", "experiments")
+            for table in (
+                *("scores", "gains", "timings", "experiments"),
+                *("sequential", "sequential_timings", "sequential_experiments"),
+            )
         ],
         script=SCRIPTS / "draw_figures.py",
         parts=[
             SCRIPTS / f"figures_{part}.py"
-            for part in ("data", "mbps", "panels", "scores", "style", "times")
+            for part in (
+                *("data", "mbps", "panels", "scores", "style", "times"),
+                *("streams", "streams_ends", "streams_panels", "streams_seconds"),
+            )
         ],
     output:
         [

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures_data import Tables, read_tables
+from figures_data import StreamTables, Tables, read_stream_tables, read_tables
 from figures_mbps import adam_repeats, mbps_gain
 from figures_scores import data_size, inner_steps, tradeoff, train_batches
+from figures_streams import long_stream, retention, stream_model, stream_scores
+from figures_streams_ends import stream_bp_steps, stream_passes, stream_shapes
+from figures_streams_seconds import stream_seconds
 from figures_style import save, theme
 from figures_times import step_time
 from smedit.errors import UserError
@@ -24,6 +27,16 @@ FIGURES: dict[str, Callable[[Tables], Figure]] = {
     "step_time": step_time,
     "mbps_gain": mbps_gain,
     "tradeoff": tradeoff,
+}
+STREAM_FIGURES: dict[str, Callable[[StreamTables], Figure]] = {
+    "retention": retention,
+    "stream_scores": stream_scores,
+    "stream_model": stream_model,
+    "stream_seconds": stream_seconds,
+    "stream_bp_steps": stream_bp_steps,
+    "stream_shapes": stream_shapes,
+    "stream_passes": stream_passes,
+    "long_stream": long_stream,
 }
 DPI = 150
 
@@ -38,7 +51,7 @@ def draw(results: Path, out: Path, names: Sequence[str] = tuple(FIGURES), dpi: i
     out
         The folder to write to; made if it is not there.
     names
-        Keys of `FIGURES`; default all.
+        Keys of `FIGURES`, which is the default, or of `STREAM_FIGURES`.
     dpi
         Dots per inch of the PNGs, default 150.
 
@@ -48,9 +61,15 @@ def draw(results: Path, out: Path, names: Sequence[str] = tuple(FIGURES), dpi: i
         If a table or column is missing, or an experiment that a named figure shows. Nothing is
         written then.
     """
-    tables = read_tables(results)
+    of_streams = [name for name in names if name in STREAM_FIGURES]
+    figures: dict[str, Figure] = {}
     with theme():
-        figures = {name: FIGURES[name](tables) for name in names}
+        if len(names) > len(of_streams):
+            tables = read_tables(results)
+            figures |= {name: FIGURES[name](tables) for name in names if name in FIGURES}
+        if of_streams:
+            streams = read_stream_tables(results)
+            figures |= {name: STREAM_FIGURES[name](streams) for name in of_streams}
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             for suffix in ("png", "pdf"):
@@ -62,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
-    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--figures", nargs="+", choices=[*FIGURES, *STREAM_FIGURES], required=True)
     options = parser.parse_args(arguments)
     try:
         draw(options.results, options.out, options.figures)

@@ -10,6 +10,8 @@ import pandas as pd
 
 from smedit.errors import UserError
 from smedit.grid import CELL_COLUMNS
+from smedit.method import load_method
+from smedit.stream_grid import STREAM_COLUMNS
 
 MAIN_SCORES = ("accuracy", "token_success")
 """The scores that are set beside the paper's; ``sequence_success`` stays in the tables."""
@@ -26,6 +28,19 @@ REQUIRED = {
 }
 """Table → the columns that the figures read."""
 
+STREAM_VALUES = (*MAIN_SCORES, "perplexity", "frobenius_norm")
+
+REQUIRED_OF_STREAMS = {
+    "sequential": [
+        *STREAM_COLUMNS,
+        *("variant", "diverged_after", "edited", "scope", "metric", "score", "value"),
+        *INTERVAL,
+    ],
+    "sequential_timings": [*STREAM_COLUMNS, "variant", "phase", "per", "seconds", "n"],
+    "sequential_experiments": ["experiment", *STREAM_COLUMNS],
+}
+"""The same for the tables of sequential editing."""
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -33,6 +48,15 @@ class Tables:
 
     scores: pd.DataFrame
     gains: pd.DataFrame
+    timings: pd.DataFrame
+    experiments: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class StreamTables:
+    """The tables of sequential editing, with the columns of `REQUIRED_OF_STREAMS`."""
+
+    scores: pd.DataFrame
     timings: pd.DataFrame
     experiments: pd.DataFrame
 
@@ -52,6 +76,18 @@ def read_tables(folder: Path) -> Tables:
         tables[name] = tables[name].assign(label=[label(r) for _, r in tables[name].iterrows()])
     main = tables["scores"].score.isin(MAIN_SCORES)
     return Tables(**{**tables, "scores": tables["scores"][main]})
+
+
+def read_stream_tables(folder: Path) -> StreamTables:
+    """Read the ``sequential*.csv``; like `read_tables`, with the labels of `stream_label`."""
+    scores, timings, experiments = (
+        _read(folder / f"{name}.csv", columns) for name, columns in REQUIRED_OF_STREAMS.items()
+    )
+    scores, timings = (
+        table.assign(label=[stream_label(r) for _, r in table.iterrows()])
+        for table in (scores, timings)
+    )
+    return StreamTables(scores[scores.score.isin(STREAM_VALUES)], timings, experiments)
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -79,8 +115,15 @@ def label(cell: pd.Series) -> str:
     return name
 
 
-def cells_of(tables: Tables, experiment: str) -> pd.DataFrame:
-    """The cells of one experiment: the columns `CELL_COLUMNS`.
+def stream_label(cell: pd.Series) -> str:
+    """Name a stream's curve: the variant, and its steps where the name leaves them open."""
+    steps = cell["bp_steps"]
+    own = steps <= 2 or steps == load_method(cell["method"]).bp_steps
+    return cell["variant"] if own else f"{cell['variant']}, {steps} steps"
+
+
+def cells_of(tables: Tables | StreamTables, experiment: str) -> pd.DataFrame:
+    """The cells of one experiment: the columns `CELL_COLUMNS`, of streams `STREAM_COLUMNS`.
 
     Raises
     ------
@@ -90,10 +133,10 @@ def cells_of(tables: Tables, experiment: str) -> pd.DataFrame:
     known = tables.experiments.experiment
     if experiment not in set(known):
         raise UserError(
-            f"experiments.csv: no experiment {experiment!r}, so its figure cannot be drawn; "
+            f"the tables have no experiment {experiment!r}, so its figure cannot be drawn; "
             f"add it to the configuration, known: {', '.join(sorted(set(known)))}"
         )
-    return tables.experiments.loc[known == experiment, CELL_COLUMNS]
+    return tables.experiments.loc[known == experiment].drop(columns="experiment")
 
 
 def rows_of(table: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -102,9 +145,9 @@ def rows_of(table: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.DataFrame
     Parameters
     ----------
     table
-        A table with `CELL_COLUMNS`.
+        A table with the columns of ``cells``.
     cells
-        The columns `CELL_COLUMNS`, no cell twice.
+        What `cells_of` gives, no cell twice.
     name
         The table's name, for the error.
 
@@ -113,12 +156,13 @@ def rows_of(table: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.DataFrame
     UserError
         If a cell has no row.
     """
-    there = cells.merge(table[CELL_COLUMNS].drop_duplicates(), how="left", indicator=True)
+    columns = list(cells)
+    there = cells.merge(table[columns].drop_duplicates(), how="left", indicator=True)
     lacking = there[there["_merge"] == "left_only"]
     if len(lacking):
-        settings = ", ".join(f"{k} {v}" for k, v in lacking.iloc[0][CELL_COLUMNS].items())
+        settings = ", ".join(f"{k} {v}" for k, v in lacking.iloc[0][columns].items())
         raise UserError(f"{name}.csv: no row for the cell {settings}; make the tables again")
-    return table.merge(cells, on=CELL_COLUMNS)
+    return table.merge(cells, on=columns)
 
 
 def largest(cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -149,7 +193,8 @@ def mean_over_seeds(
     """
     twice = table[table.duplicated([*keys, "seed"])]
     if len(twice):
-        settings = ", ".join(f"{k} {v}" for k, v in twice.iloc[0].items() if k in CELL_COLUMNS)
+        known = {*CELL_COLUMNS, *STREAM_COLUMNS}
+        settings = ", ".join(f"{k} {v}" for k, v in twice.iloc[0].items() if k in known)
         raise UserError(
             f"experiments.csv: two cells stand at one point of a figure, one is {settings}; put "
             "them into different experiments"

@@ -26,8 +26,11 @@ mpl.use("Agg")
 
 PALETTE = sns.color_palette("colorblind")
 GREY = "0.6"
-METHODS = ("MEND", "MALMEN", "SMEdit")
+METHODS = ("MEND", "MALMEN", "SMEdit", "RLEdit", "UltraEdit", "FT-L")
 """The paper's methods keep their colours; other methods follow by name."""
+
+COLORS = [*PALETTE[:3], PALETTE[4], PALETTE[9], "0.1", PALETTE[3], PALETTE[5], PALETTE[8]]
+"""By place in `METHODS`; neighbours differ in lightness too."""
 
 MARKERS = "osD^P*<>"
 TEXT = 9
@@ -111,7 +114,7 @@ def method_styles(methods: pd.Series) -> dict[str, Style]:
     there = set(methods)
     order = [*METHODS, *sorted(there - set(METHODS))]
     return {
-        name: Style(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], "-", filled=True)
+        name: Style(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], "-", filled=True)
         for i, name in enumerate(order)
         if name in there
     }
