@@ -24,10 +24,12 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the body and add it to ``seconds[name]``."""
+        """Time the body, also one that fails, and add it to ``seconds[name]``."""
         start = self._now()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -31,8 +31,7 @@ def run_stream(
     ----------
     job
         As in `smedit.jobs.open_model`, and ``dataset_spec``, ``split`` (``tune`` or ``eval``),
-        ``points`` (how often the stream is measured, evenly), ``settings`` (the columns of
-        `smedit.stream_grid.STREAM_COLUMNS`) and ``hyperparameters``.
+        ``settings`` (the columns of `smedit.stream_grid.STREAM_COLUMNS`) and ``hyperparameters``.
     states, before
         What `smedit.experiment.freeze` wrote for the model and the dataset.
     checkpoint
@@ -67,7 +66,7 @@ def run_stream(
             parts,
             settings["bp_steps"],
             hyper["minibatch"],
-            measuring_points(n_sequences, job["points"]),
+            measuring_points(n_sequences, settings["points"]),
             with_text=job["split"] == "eval",  # the search does not look at it
         )
     except DivergedError as error:

@@ -25,6 +25,7 @@ STREAM_COLUMNS = [
     "n_sequences",
     "train_sequences",
     "passes",
+    "points",
     "seed",
 ]
 """The settings that tell one stream from another."""
@@ -75,7 +76,9 @@ def _product(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterat
         for bp_steps in steps if isinstance(steps, list) else [steps]:
             size = (n_edits, n_sequences, train_sequences, passes)
             cell = stream_settings(entry["method"], bp_steps, entry.get("locality"), *size)
-            yield {"model": model, "dataset": dataset, **cell, "seed": seed}
+            points = experiment.get("points", config["sequential"]["points"])
+            place = {"model": model, "dataset": dataset}
+            yield {**place, **cell, "points": points, "seed": seed}
 
 
 def stream_settings(

@@ -21,7 +21,7 @@ def point(done, hits, held_out=((2.0, 2), (6.0, 2)), norm=1.5):
 
 
 def result(points, diverged=None, **changes):
-    values = ["m", "d", "SMEdit", 2, "norm", 1, 2, 4, 3, 2, 0]
+    values = ["m", "d", "SMEdit", 2, "norm", 1, 2, 4, 3, 2, 2, 0]
     settings = dict(zip(STREAM_COLUMNS, values, strict=True)) | {"lr": 0.1, "reg_coef": 1.0}
     return {
         "settings": settings | {"bound": 0.5, "split": "eval"} | changes,

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from smedit.grid import CELL_COLUMNS
+from smedit.stream_grid import STREAM_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"
@@ -120,6 +121,27 @@ def test_timings_memory_training_and_tuning(smoke):
         assert set(used[used.model == row.model].reg_coef) == {row.reg_coef}
 
 
+def test_streams(smoke):
+    """Each is measured before, midway and at the end, and all methods start alike."""
+    table = pd.read_csv(RESULTS / "sequential.csv")
+    assert not table.duplicated([*STREAM_COLUMNS, "edited", "scope", "metric", "score"]).any()
+    assert table.diverged_after.isna().all()
+    for _, stream in table.groupby(STREAM_COLUMNS):
+        assert sorted(set(stream.edited)) == [0, 8, 12]
+    before = table[table.edited == 0].groupby(["model", "dataset", "scope", "metric", "score"])
+    assert (before.value.nunique() == 1).all()
+    latest = table[(table.scope == "latest batch") & (table.metric == "efficacy")]
+    unedited = table[(table.edited == 0) & (table.metric == "efficacy")]
+    assert latest.value.mean() > unedited.value.mean() + 10
+    perplexity = table[table.metric == "perplexity"]
+    assert (perplexity.value > 1).all()
+    assert set(perplexity.n_requests) == {40}
+    seconds = pd.read_csv(RESULTS / "sequential_timings.csv")
+    trained = set(seconds[seconds.per == "training request"].method)
+    assert trained == {"MEND", "MALMEN", "SMEdit", "RLEdit"}
+    assert not list(RESULTS.rglob("*.checkpoint"))
+
+
 def test_every_job_has_a_log_and_a_benchmark(smoke):
     cells = [p.relative_to(RESULTS / "cells") for p in (RESULTS / "cells").rglob("*.json")]
     assert len(cells) == 24
@@ -137,7 +159,9 @@ def test_provenance(smoke):
 
 def test_figures_show_something(smoke):
     drawn = {path.stem for path in FIGURES.glob("*.png")}
-    assert {"data_size", "inner_steps", "step_time", "mbps_gain", "tradeoff"} == drawn
+    batch = {"data_size", "inner_steps", "step_time", "mbps_gain", "tradeoff"}
+    streams = {"retention", "stream_scores", "stream_model", "stream_seconds", "stream_bp_steps"}
+    assert drawn == batch | streams
     for name in drawn:
         image = matplotlib.image.imread(FIGURES / f"{name}.png")
         assert min(image.shape[:2]) > 300

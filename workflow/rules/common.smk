@@ -95,11 +95,11 @@ def stream_tuning_job(w):
         | data_job(w.dataset, config["seeds"][0])
         | {
             "split": "tune",
-            "points": 1,
             "settings": {
                 "model": w.model,
                 "dataset": w.dataset,
                 **stream_settings(w.method, steps, None, *size, part["passes"]),
+                "points": 1,
                 "seed": config["seeds"][0],
             },
             "hyperparameters": stream_hyperparameters(config)
@@ -116,7 +116,6 @@ def stream_job(w):
         | data_job(w.dataset, w.seed)
         | {
             "split": "eval",
-            "points": config["sequential"]["points"],
             "settings": settings,
             "hyperparameters": stream_hyperparameters(config)
             | stream_candidates(config, w.method)[0],

@@ -1,4 +1,4 @@
-"""Print the headline tables as Markdown: each method at its largest size, in batches or in sequence.
+"""Print the headline tables as Markdown: each method at its largest size.
 
 ``python workflow/scripts/print_headline.py results [--sequential]``
 """
