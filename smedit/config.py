@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import jsonschema
 import yaml
 
 from smedit.errors import UserError
-from smedit.grid import methods, rows_needed
+from smedit.grid import methods
 from smedit.method import load_method
 from smedit.readers import count_rows
 from smedit.stream_grid import all_rows_needed, stream_methods
@@ -85,7 +85,7 @@ def _check_streams(config: Mapping[str, Any]) -> None:
     if part is None:
         return
     _check_experiments(config, part["experiments"], "sequential.experiments")
-    for name in [*stream_methods(config), *part["tuning"]["grid"]]:
+    for name in stream_methods(config):
         load_method(name)
     for experiment, section in part["experiments"].items():
         for entry in section["methods"]:
@@ -94,16 +94,28 @@ def _check_streams(config: Mapping[str, Any]) -> None:
                     f"config: sequential.experiments.{experiment}: {entry['method']} is not "
                     "trained, so it has no locality loss; leave locality out"
                 )
+    for name, grid in part["tuning"]["grid"].items():
+        _check_grid(name, grid, stream_methods(config))
+
+
+def _check_grid(name: str, grid: Mapping[str, Any], used: Sequence[str]) -> None:
+    """A search on streams that would change nothing costs time and is a mistake."""
+    where, method = f"config: sequential.tuning.grid.{name}", load_method(name)
+    if name not in used:
+        raise UserError(f"{where}: no stream uses this method; leave it out")
+    effect = {"bound": method.shift_rule == "fine_tuning", "reg_coef": method.locality == "norm"}
+    for key in grid:
+        if not effect.get(key, True):
+            raise UserError(f"{where}: {key} has no effect on {name}; leave it out")
 
 
 def _check_data(config: Mapping[str, Any]) -> None:
-    needed = rows_needed(config)
-    if config["eval_edits"] < needed["eval"]:
+    sizes = {n for x in config["experiments"].values() for n in x["n_edits"]}
+    if config["eval_edits"] < max(sizes):
         raise UserError(
             f"config: eval_edits {config['eval_edits']} is less than the largest n_edits "
-            f"{needed['eval']}; raise it"
+            f"{max(sizes)}; raise it"
         )
-    sizes = {n for x in config["experiments"].values() for n in x["n_edits"]}
     checks = [("eval_edits", config["eval_edits"], n) for n in sorted(sizes)]
     tuning = config["tuning"]
     checks.append(("tuning.eval_edits", tuning["eval_edits"], tuning["n_edits"]))

@@ -97,7 +97,7 @@ class Editor(nn.Module):
                     raise DivergedError(
                         f"the least-squares system of {name} cannot be solved; try a smaller lr"
                     ) from error
-                if not shifts[name].isfinite().all():
+                if not shifts[name].detach().norm().isfinite():  # nor may its norm overflow
                     raise DivergedError(f"non-finite shift of {name}; try a smaller lr")
         return shifts
 

@@ -34,7 +34,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     ----------
     job
         As in `open_model`, and ``dataset`` (name), ``dataset_spec``, ``seed``, ``minibatch``, and
-        ``rows``: how many of the ``train``, ``tune`` and ``eval`` split.
+        ``rows``: how many of the ``train``, ``tune`` and ``eval`` split, and ``held_out``: whether
+        the held-out text is wanted, too.
     states
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
@@ -48,11 +49,12 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     sequences = [
         s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
     ]
-    scorers = {split: Scorer(requests, model.tokenizer) for split, requests in rows.items()}
+    scorers = {split: Scorer(part, model.tokenizer) for split, part in rows.items() if part}
     for scorer in scorers.values():
         sequences += scorer.sequences
-    text = HeldOutText(model.tokenizer)
-    sequences += text.sequences
+    text = HeldOutText(model) if job["held_out"] else None
+    if text is not None:
+        sequences += text.sequences
     start = time.perf_counter()
     group = 256
     for done in range(group, len(sequences) + group, group):
@@ -69,7 +71,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     result = {
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,
-        "held_out": text.losses(model, {}),
+        "held_out": text.losses({}) if text else [],
     }
     with replacing(before) as part:
         part.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")

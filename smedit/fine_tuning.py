@@ -50,7 +50,7 @@ class FineTuner(nn.Module):
         bp_steps: int,
         start: Shifts = MappingProxyType({}),
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Edit a batch; yield the change of the lowest edit module's weight after each step.
+        """Edit a batch; yield the change of the first edit module's weight after each step.
 
         Parameters
         ----------
@@ -90,5 +90,5 @@ class FineTuner(nn.Module):
     def _start(self, model: LanguageModel, start: Shifts) -> Mapping[str, torch.Tensor]:
         if start:
             return start
-        lowest = next(iter(model.edit_modules))
-        return {lowest: torch.zeros(model.shape(lowest), device=model.device)}
+        first = next(iter(model.edit_modules))
+        return {first: torch.zeros(model.shape(first), device=model.device)}

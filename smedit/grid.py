@@ -96,15 +96,12 @@ def tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
 
     A method whose grid has one point is not searched, and has no cell.
     """
-    edited = set(experiment_cells(config)["model"])
+    edited = grid_cells(config)[["model", "dataset", "method"]].drop_duplicates()
     rows = [
-        {"model": model, "dataset": dataset, "method": method, **point}
-        for model in config["models"]
-        if model in edited
-        for dataset in config["datasets"]
-        for method in methods(config)
-        if len(candidates(config, method)) > 1
-        for point in candidates(config, method)
+        {**place, **point}
+        for place in edited.to_dict("records")
+        if len(candidates(config, place["method"])) > 1
+        for point in candidates(config, place["method"])
     ]
     return pd.DataFrame(rows, columns=TUNING_COLUMNS)
 
@@ -127,9 +124,12 @@ def cell_path(cell: Mapping[str, Any]) -> str:
     return "/".join(f"{name}~{value}" for name, value in cell.items())
 
 
-def rows_needed(config: Mapping[str, Any]) -> dict[str, int]:
-    """How many rows of each split the grid and the search use, per dataset."""
+def rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict[str, int]:
+    """How many rows of each split a model's cells and its search use in batch editing."""
     cells, tuning = grid_cells(config), config["tuning"]
+    cells = cells[(cells.model == model) & (cells.dataset == dataset)]
+    if cells.empty:
+        return {"train": 0, "tune": 0, "eval": 0}
     train = int((cells.n_edits * cells.train_batches).max())
     return {
         "train": max(train, tuning["n_edits"] * tuning["train_batches"]),

@@ -13,8 +13,8 @@ from importlib.resources import files
 import torch
 from torch.nn.functional import cross_entropy
 
-from smedit.batches import TokenizedPrompt, Tokenizer, token_batch, tokenize
-from smedit.errors import DivergedError
+from smedit.batches import TokenizedPrompt, token_batch, tokenize
+from smedit.errors import DivergedError, UserError
 from smedit.language_model import LanguageModel, Shifts
 
 CONTEXT_LINES = 5
@@ -32,13 +32,25 @@ class HeldOutText:
 
     Parameters
     ----------
-    tokenizer
-        The model's.
+    model
+        The language model.
+
+    Raises
+    ------
+    UserError
+        If a paragraph is longer than the model's context.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        sequences = [tokenize(tokenizer, *paragraph) for paragraph in paragraphs()]
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        sequences = [tokenize(model.tokenizer, *paragraph) for paragraph in paragraphs()]
         self._batch = token_batch(sequences, minibatch=len(sequences))
+        longest = len(self._batch.sequences[0].input_ids)
+        if model.context is not None and longest > model.context:
+            raise UserError(
+                f"{model.name}: the held-out text of the streams needs a context of {longest} "
+                f"tokens, the model has {model.context}; leave its streams out"
+            )
 
     @property
     def sequences(self) -> Sequence[TokenizedPrompt]:
@@ -46,7 +58,7 @@ class HeldOutText:
         return self._batch.sequences
 
     @torch.no_grad()
-    def losses(self, model: LanguageModel, shifts: Shifts) -> list[tuple[float, int]]:
+    def losses(self, shifts: Shifts) -> list[tuple[float, int]]:
         """Per paragraph: the sum of −log p over its scored tokens on W₀ + shifts, and their count.
 
         Raises
@@ -55,6 +67,7 @@ class HeldOutText:
             If a sum is not finite.
         """
         measured: list[tuple[float, int]] = []
+        model = self._model
         for chunk in model.chunks(self._batch):
             logits = model.logits(chunk, shifts) if shifts else model.unedited_logits(chunk)
             losses = cross_entropy(logits.float(), chunk.labels, reduction="none").double().cpu()

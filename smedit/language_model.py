@@ -87,6 +87,11 @@ class LanguageModel:
         """What frozen states of this model are labelled with."""
         return f"{self.name}, {self.dtype}, block {self.first_block}"
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest sequence that the model takes; None where it does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
     def shape(self, name: str) -> tuple[int, int]:
         """(d_in, d_out) of an edit module."""
         return weight_shape(self.edit_modules[name])
@@ -99,12 +104,11 @@ class LanguageModel:
         UserError
             If a sequence is longer than the model's context.
         """
-        limit = getattr(self.model.config, "max_position_embeddings", None)
         longest = len(batch.sequences[0].input_ids)
-        if limit is not None and longest > limit:
+        if self.context is not None and longest > self.context:
             raise UserError(
                 f"{self.name}: a prompt with its answer has {longest} tokens, more than the "
-                f"model's context of {limit}; shorten or remove the row"
+                f"model's context of {self.context}; shorten or remove the row"
             )
         return batch.chunks(self.device, self.execution)
 

@@ -29,9 +29,11 @@ class Method:
     name
         As in the paper's tables.
     shift_rule
-        How a hypernetwork's output becomes a shift: a function of `smedit.shift_rules`.
+        How a hypernetwork's output becomes a shift: a function of `smedit.shift_rules`; or
+        ``fine_tuning``, which needs no hypernetwork (`smedit.fine_tuning`).
     bp_steps
-        Backpropagation steps per edit. More than one is MBPS.
+        Backpropagation steps per edit. More than one is MBPS, but in fine-tuning, where they are
+        the most gradient steps of a batch.
     locality
         What protects other knowledge in meta-training: ``kl``, ``norm``, or ``none``.
     rank, n_blocks
@@ -78,7 +80,9 @@ def variant_name(method: str, bp_steps: int, locality: str) -> str:
     """Name a method with its changes, as the paper's tables do: ``MEND + MBPS``, ``SMEdit, KL``."""
     default = load_method(method)
     name = method
-    if default.bp_steps == 1 < bp_steps:
+    if default.shift_rule == "fine_tuning":
+        name += f", {bp_steps} steps" if bp_steps != default.bp_steps else ""
+    elif default.bp_steps == 1 < bp_steps:
         name += " + MBPS"
     elif bp_steps == 1 < default.bp_steps:
         name += " w/o MBPS"

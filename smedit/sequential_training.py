@@ -33,9 +33,9 @@ class SequenceSettings:
 
     Attributes
     ----------
-    meta_lr, loc_coef, max_grad_norm, adam_repeats
-        As in `smedit.meta_training.TrainingSettings`. Every step's network has its own
-        parameters, so the released code applies each gradient once.
+    meta_lr, loc_coef, max_grad_norm
+        As in `smedit.meta_training.TrainingSettings`. There are no repeated updates: every
+        step's network has its own parameters, so the released code applies each gradient once.
     reg_coef, reg_power
         The norm loss is weighted by ``reg_coef ** reg_power``. The released code multiplies
         ``reg_coef`` in twice, so that its power is 2.
@@ -52,7 +52,6 @@ class SequenceSettings:
     reg_coef: float
     reg_power: int
     max_grad_norm: float
-    adam_repeats: int
     back_depth: int
     time_decay: float
     passes: int
@@ -136,8 +135,7 @@ def train_in_sequence(
                 *(number, settings.passes, t + 1, len(batches), steps[-1].edit_loss),
                 spent / len(steps) * (n_steps - len(steps)),
             )
-        for _ in range(settings.adam_repeats):
-            optimizer.step()
+        optimizer.step()
     return steps
 
 

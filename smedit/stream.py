@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,12 +29,16 @@ from smedit.fine_tuning import FineTuner
 from smedit.held_out import HeldOutText
 from smedit.language_model import LanguageModel
 from smedit.locality import squared_norm
+from smedit.memory import memory_mb
 from smedit.scores import RowScore, Scorer
 
 log = logging.getLogger("smedit")
 
 SAVE_SECONDS = 60
 """The state is saved at every measured point, and between them this often."""
+
+SAVE_SHARE = 0.05
+"""Between points, saving takes at most this share of the time."""
 
 
 class Stream:
@@ -48,7 +53,8 @@ class Stream:
     checkpoint
         The file that holds the state while the stream runs.
     identity
-        The stream's settings. A checkpoint of another stream is not continued.
+        What makes the stream: its settings and what it starts from. A checkpoint of another
+        stream is not continued.
 
     Attributes
     ----------
@@ -93,24 +99,18 @@ class Stream:
             with safe_open(self._checkpoint, "pt", device=str(self.model.device)) as stored:
                 progress = json.loads(stored.metadata()["progress"])
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            if progress["identity"] != self._identity:
+                log.info("%s belongs to another stream: starting anew", self._checkpoint)
+                return False
+            self.editor.load_state_dict(_named(tensors, "editor."))
+            self.done, self.points = progress["done"], progress["points"]
+            self.record, self.clock.seconds = progress["record"], progress["seconds"]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{self._checkpoint}: cannot be read ({error}); delete it and run again"
+                f"{self._checkpoint}: cannot be read ({reason}); delete it and run again"
             ) from error
-        if progress["identity"] != self._identity:
-            log.info("%s belongs to other settings: starting anew", self._checkpoint)
-            return False
-        state = {
-            k.removeprefix("editor."): v for k, v in tensors.items() if k.startswith("editor.")
-        }
-        self.editor.load_state_dict(state)
-        self.total = {
-            name.removeprefix("shift."): shift
-            for name, shift in tensors.items()
-            if name.startswith("shift.")
-        }
-        self.done, self.points = progress["done"], progress["points"]
-        self.record, self.clock.seconds = progress["record"], progress["seconds"]
+        self.total = _named(tensors, "shift.")
         log.info("going on after batch %d from %s", self.done, self._checkpoint)
         return True
 
@@ -158,8 +158,8 @@ class Stream:
         DivergedError
             If a shift, a loss or a logit is not finite; names the batch.
         """
-        text = HeldOutText(self.model.tokenizer) if with_text else None
-        saved = time.perf_counter()
+        text = HeldOutText(self.model) if with_text else None
+        saved, took = time.perf_counter(), 0.0
         for number in range(self.done + 1, len(batches) + 1):
             try:
                 self._edit(batches[number - 1], bp_steps, minibatch)
@@ -168,9 +168,11 @@ class Stream:
                     self._measure(edited, text)
             except DivergedError as error:
                 raise DivergedError(f"batch {number} of the stream: {error}") from error
-            if number in measure_at or time.perf_counter() - saved > SAVE_SECONDS:
+            now = time.perf_counter()
+            if number in measure_at or now - saved > max(SAVE_SECONDS, took / SAVE_SHARE):
                 self.save()
                 saved = time.perf_counter()
+                took = saved - now
 
     def _edit(self, requests: Sequence[EditRequest], bp_steps: int, minibatch: int) -> None:
         batch = edit_batch(requests, self.model.tokenizer, minibatch).edit
@@ -183,8 +185,10 @@ class Stream:
         with self.clock.phase("score"):
             rows = Scorer(edited, self.model.tokenizer).score(self.model, self.total)
         with self.clock.phase("held-out text"):
-            losses = text.losses(self.model, self.total) if text else []
+            losses = text.losses(self.total) if text else []
         norm = squared_norm(self.total.values()).sqrt().item()
+        if not math.isfinite(norm):
+            raise DivergedError("the change of the weights is beyond float32; try a smaller lr")
         self.points.append(
             {
                 "n_sequences": self.done,
@@ -192,6 +196,7 @@ class Stream:
                 "held_out": [list(pair) for pair in losses],
                 "change_norm": norm,
                 "edit_seconds": self.clock.seconds["edit"],
+                "memory_mb": memory_mb(self.model.device),
             }
         )
         log.info("%d batches edited and scored, change of the weights %.2f", self.done, norm)

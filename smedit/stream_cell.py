@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ from smedit.errors import DivergedError
 from smedit.jobs import cut, environment, make_editor, open_model, rows_of
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
-from smedit.method import load_method
+from smedit.method import Method, load_method
 from smedit.readers import load_requests
 from smedit.scores import RowScore
 from smedit.sequential_training import SequenceSettings, train_in_sequence
@@ -51,7 +53,9 @@ def run_stream(
     method = load_method(settings["method"])
     per_step = method.stream_training != "in_batches"
     editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)
-    stream = Stream(editor, model, checkpoint, identity=job)
+    # What was measured before editing stands for the model and the rows that it was measured on.
+    digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
+    stream = Stream(editor, model, checkpoint, {"job": job, "before": digest})
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     parts = cut(rows_of(job, splits, job["split"], n_edits * n_sequences), n_edits)
 
@@ -73,7 +77,7 @@ def run_stream(
         log.warning("the stream ends here: %s", error)
         diverged = {"batches": stream.done, "why": str(error)}
     return {
-        "settings": {**settings, **hyper, "split": job["split"]},
+        "settings": {**settings, **_used(method, hyper), "split": job["split"]},
         "environment": environment(job, model),
         "training": stream.record.get("training", []),
         "points": stream.points or [_unedited(before, job["split"], n_edits * n_sequences)],
@@ -81,6 +85,11 @@ def run_stream(
         "memory_mb": peak_memory_mb(model.device),
         "diverged": diverged,
     }
+
+
+def _used(method: Method, hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters without the size of a hypernetwork where there is none."""
+    return {k: v for k, v in hyper.items() if method.n_blocks or k not in ("rank", "n_blocks")}
 
 
 def measuring_points(n_sequences: int, points: int) -> list[int]:
@@ -98,13 +107,14 @@ def _train(job: Mapping[str, Any], model: Any, editor: Any, splits: Any) -> list
     rows = rows_of(job, splits, "train", n_edits * settings["train_sequences"])
     batches = [edit_batch(p, model.tokenizer, hyper["minibatch"]) for p in cut(rows, n_edits)]
     shared = {k: hyper[k] for k in ("meta_lr", "loc_coef", "reg_coef", "max_grad_norm")}
-    shared["adam_repeats"] = settings["adam_repeats"]
     if how == "in_sequence":
         sequence = {k: hyper[k] for k in ("reg_power", "back_depth", "time_decay")}
         training = SequenceSettings(**shared, **sequence, passes=settings["passes"])
         steps = train_in_sequence(editor, model, batches, settings["bp_steps"], training)
         return [dataclasses.asdict(step) for step in steps]
-    training = TrainingSettings(**shared, train_from="original")
+    training = TrainingSettings(
+        **shared, adam_repeats=settings["adam_repeats"], train_from="original"
+    )
     steps = meta_train(editor, model, batches * settings["passes"], settings["bp_steps"], training)
     return [dataclasses.asdict(step) for step in steps]
 
@@ -118,4 +128,5 @@ def _unedited(before: Mapping[str, Any], split: str, n_requests: int) -> dict[st
         "held_out": before["held_out"],
         "change_norm": 0.0,
         "edit_seconds": 0.0,
+        "memory_mb": None,
     }

@@ -114,16 +114,16 @@ def stream_methods(config: Mapping[str, Any]) -> list[str]:
 
 
 def stream_tuning_cells(config: Mapping[str, Any]) -> pd.DataFrame:
-    """The streams of the search: `STREAM_TUNING_COLUMNS`, one row per job."""
-    edited = set(stream_experiments(config)["model"])
+    """The streams of the search: `STREAM_TUNING_COLUMNS`, one row per job.
+
+    A method is searched on the models and datasets whose streams it edits.
+    """
+    edited = stream_cells(config)[["model", "dataset", "method"]].drop_duplicates()
     rows = [
-        {"model": model, "dataset": dataset, "method": method, **point}
-        for model in config["models"]
-        if model in edited
-        for dataset in config["datasets"]
-        for method in stream_methods(config)
-        if len(stream_candidates(config, method)) > 1
-        for point in stream_candidates(config, method)
+        {**place, **point}
+        for place in edited.to_dict("records")
+        if len(stream_candidates(config, place["method"])) > 1
+        for point in stream_candidates(config, place["method"])
     ]
     return pd.DataFrame(rows, columns=STREAM_TUNING_COLUMNS)
 
@@ -140,10 +140,9 @@ def stream_hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def all_rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict[str, int]:
-    """How many rows of each split batch editing, the streams and both searches use."""
-    needed = rows_needed(config)
-    cells = stream_cells(config)
-    cells = cells[(cells.model == model) & (cells.dataset == dataset)]
+    """How many rows of each split a model uses: in batches, in streams and in both searches."""
+    needed = rows_needed(config, model, dataset)
+    cells = streams_of(config, model, dataset)
     if cells.empty:
         return needed
     tuning = _part(config)["tuning"]
@@ -156,6 +155,12 @@ def all_rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict
         "eval": int((cells.n_edits * cells.n_sequences).max()),
     }
     return {split: max(needed[split], streams[split]) for split in needed}
+
+
+def streams_of(config: Mapping[str, Any], model: str, dataset: str) -> pd.DataFrame:
+    """The streams of one model and dataset."""
+    cells = stream_cells(config)
+    return cells[(cells.model == model) & (cells.dataset == dataset)]
 
 
 def _part(config: Mapping[str, Any]) -> Mapping[str, Any]:

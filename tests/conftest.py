@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from smedit import jobs
 from smedit.facts import EditRequest, Prompt
 from smedit.language_model import LanguageModel
 
@@ -83,3 +84,11 @@ def short_text(monkeypatch):
     """Two short paragraphs in the tiny tokenizer's words instead of the held-out text."""
     text = [("w1 w2 w3 w4", "w5 w6 w7"), ("w8 w9", "w10 w11 w12 w13")]
     monkeypatch.setattr("smedit.held_out.paragraphs", lambda: text)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A tiny model in the place of the one that a job names."""
+    model = make_model()
+    monkeypatch.setattr(jobs, "load_model", lambda *_: model.model)
+    monkeypatch.setattr(jobs, "load_tokenizer", lambda _: model.tokenizer)

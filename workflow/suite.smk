@@ -29,6 +29,7 @@ from smedit.stream_grid import (
     stream_hyperparameters,
     stream_settings,
     stream_tuning_cells,
+    streams_of,
 )
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are
@@ -43,6 +44,7 @@ TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tu
 STREAM_TABLES = [
     "sequential",
     "sequential_timings",
+    "sequential_memory",
     "sequential_training",
     "sequential_experiments",
     "sequential_tuning",

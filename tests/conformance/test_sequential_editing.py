@@ -25,7 +25,8 @@ class Run(Released):
         if "train" in self.expected:
             batches = self.batches("train", self.settings["n_train_batches"])
             self.first_trace = trace(self.model, batches[0].edit, {})
-            shared = ("meta_lr", "loc_coef", "reg_coef", "adam_repeats")
+            assert self.settings["adam_repeats"] == 1
+            shared = ("meta_lr", "loc_coef", "reg_coef")
             training = SequenceSettings(
                 **{name: self.settings[name] for name in shared},
                 reg_power=2,

@@ -45,7 +45,7 @@ def small_settings():
     for name in ("paths", "n_edits", "bp_steps"):
         settings[name]["model"] = "tiny"
     settings["paths"] |= {"n_edits": 4, "repetitions": 2}
-    settings["paths"]["methods"] = settings["paths"]["methods"][2:]  # enough, and faster
+    settings["paths"]["methods"] = settings["paths"]["methods"][1:]  # enough, and faster
     settings["n_edits"]["n_edits"] = [1, 2, 4]
     settings["bp_steps"] |= {"n_edits": [2], "bp_steps": [1, 2, 3]}
     settings["locality"] |= {"models": ["tiny"], "n_edits": [2, 4]}

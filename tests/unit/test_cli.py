@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from conftest import make_model
 from smedit import jobs
 from smedit.cli import main
 from smedit.grid import CELL_COLUMNS
@@ -37,19 +36,13 @@ def make_job(**changes):
         "seed": 0,
         "minibatch": 4,
         "rows": {"train": 8, "tune": 4, "eval": 8},
+        "held_out": False,
         "split": "eval",
         "eval_edits": 8,
         "settings": dict(zip(CELL_COLUMNS, values, strict=True)),
         "hyperparameters": HYPER,
         **changes,
     }
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    model = make_model()
-    monkeypatch.setattr(jobs, "load_model", lambda *_: model.model)
-    monkeypatch.setattr(jobs, "load_tokenizer", lambda _: model.tokenizer)
 
 
 def run_cell(tmp_path, job, *more):

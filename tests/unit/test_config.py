@@ -62,8 +62,11 @@ BAD = [
         ["smollm2"],
         "sequential.experiments.comparison.models: unknown value 'smollm2'; did you mean 'smollm2-",
     ),
-    ("sequential.experiments.comparison.n_sequences", [9999], "eval rows, 79992 are needed"),
+    ("sequential.experiments.comparison.n_sequences", [9999], "eval rows, 59994 are needed"),
     ("sequential.tuning.grid", {"FTL": {}}, "unknown method 'FTL'"),
+    ("sequential.tuning.grid.MEND.bound", [1], "grid.MEND: bound has no effect on MEND; leave it"),
+    ("sequential.tuning.grid.RLEdit.reg_coef", [1], "reg_coef has no effect on RLEdit; leave it"),
+    ("sequential.experiments.comparison.methods", [{"method": "MEND"}], "no stream uses this"),
     ("sequential.tuning.grid.FT-L.bounds", [1], "unknown key 'bounds'; did you mean 'bound'?"),
     (
         "sequential.experiments.comparison.methods",

@@ -105,6 +105,7 @@ def _point(cell: dict[str, Any], n: int, end: int, rng: np.random.Generator) -> 
         "held_out": [[20 * (3 + harm * (n > 0) + x), 20] for x in (-0.2, 0.0, 0.1)],
         "change_norm": 3.0 * n**0.5 * harm,
         "edit_seconds": 0.1 * n * cell["bp_steps"],
+        "memory_mb": 800.0 if n else None,
     }
 
 

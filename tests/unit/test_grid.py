@@ -69,7 +69,8 @@ def test_only_a_grid_of_several_points_is_searched():
 
 
 def test_rows_needed_is_the_most_that_any_job_reads():
-    assert rows_needed(CONFIG) == {"train": 16, "tune": 6, "eval": 8}
+    assert rows_needed(CONFIG, "a", "d") == {"train": 16, "tune": 6, "eval": 8}
+    assert rows_needed(CONFIG, "c", "d") == {"train": 0, "tune": 0, "eval": 0}
 
 
 def test_a_cell_path_holds_every_setting():

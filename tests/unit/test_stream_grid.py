@@ -7,6 +7,7 @@ from smedit.stream_grid import (
     stream_experiments,
     stream_hyperparameters,
     stream_tuning_cells,
+    streams_of,
 )
 
 BATCH = {
@@ -93,4 +94,5 @@ def test_rows_are_those_of_the_longest_stream_of_the_pair():
 def test_a_configuration_may_have_no_streams():
     assert stream_cells(BATCH).empty
     assert stream_tuning_cells(BATCH).empty
-    assert all_rows_needed(BATCH, "a", "d") == rows_needed(BATCH)
+    assert all_rows_needed(BATCH, "a", "d") == rows_needed(BATCH, "a", "d")
+    assert streams_of(BATCH, "a", "d").empty

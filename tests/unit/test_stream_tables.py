@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from collect_streams import sequential_table, timings_table, training_table
+from collect_streams import memory_table, sequential_table, timings_table, training_table
 from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED
 from smedit.tuning import chosen_values, tuning_table
 
@@ -17,6 +17,7 @@ def point(done, hits, held_out=((2.0, 2), (6.0, 2)), norm=1.5):
         "held_out": [list(pair) for pair in held_out],
         "change_norm": norm,
         "edit_seconds": 0.5 * done,
+        "memory_mb": 100.0 + done if done else None,
     }
 
 
@@ -70,6 +71,12 @@ def test_perplexity_is_that_of_all_tokens_with_its_interval():
     assert value(table, 8, "held-out text") == pytest.approx(math.exp(8 / 4))
     low, high = (value(table, 8, "held-out text", name) for name in ("ci_low", "ci_high"))
     assert (low, high) == (pytest.approx(math.exp(1)), pytest.approx(math.exp(3)))
+
+
+def test_memory_is_that_of_every_point_after_the_first():
+    table = memory_table([result(STREAM)])
+    assert table.edited_sequences.tolist() == [2, 4]
+    assert table.memory_mb.tolist() == [102.0, 104.0]
 
 
 def test_a_diverged_stream_says_so_and_keeps_its_points():

@@ -130,9 +130,14 @@ def test_streams(smoke):
         assert sorted(set(stream.edited)) == [0, 8, 12]
     before = table[table.edited == 0].groupby(["model", "dataset", "scope", "metric", "score"])
     assert (before.value.nunique() == 1).all()
+    change = table[(table.scope == "weights") & (table.edited > 0)]
+    assert (change.value > 0).all()
+    entries = 64 * 256  # the larger of the two models' first edit modules
+    assert (change[change.method == "FT-L"].value <= 0.01 * entries**0.5).all()
     latest = table[(table.scope == "latest batch") & (table.metric == "efficacy")]
     unedited = table[(table.edited == 0) & (table.metric == "efficacy")]
-    assert latest.value.mean() > unedited.value.mean() + 10
+    for method in ("SMEdit", "RLEdit", "UltraEdit"):
+        assert latest[latest.method == method].value.mean() > unedited.value.mean() + 10
     perplexity = table[table.metric == "perplexity"]
     assert (perplexity.value > 1).all()
     assert set(perplexity.n_requests) == {40}

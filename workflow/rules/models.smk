@@ -45,6 +45,7 @@ rule freeze:
             | data_job(w.dataset, w.seed)
             | {
                 "rows": all_rows_needed(config, w.model, w.dataset),
+                "held_out": not streams_of(config, w.model, w.dataset).empty,
                 "minibatch": config["hyperparameters"]["minibatch"],
             }
         ),

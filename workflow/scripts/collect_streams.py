@@ -111,15 +111,33 @@ def timings_table(results: Iterable[Result]) -> pd.DataFrame:
     )
 
 
+def memory_table(results: Iterable[Result]) -> pd.DataFrame:
+    """The memory of the process at every measured point of a stream, in MB."""
+    return pd.DataFrame(
+        {
+            **settings_of(result),
+            "edited_sequences": point["n_sequences"],
+            "memory_mb": point["memory_mb"],
+        }
+        for result in results
+        for point in result["points"][1:]
+    )
+
+
 def training_table(results: Iterable[Result]) -> pd.DataFrame:
-    """The training curve: losses and gradient norm of every training batch or step."""
+    """The training curve: losses and gradient norm of every training batch or step.
+
+    In sequence the norm is that of all gradients so far in the pass, before the last clip.
+    """
     return pd.DataFrame(
         {
             **{name: result["settings"][name] for name in STREAM_COLUMNS},
             "training_step": number,
             "edit_loss": step["edit_loss"],
             "locality_loss": step["locality_loss"],
-            "gradient_norm": step.get("gradient_norm") or step["gradient_norms"][-1],
+            "gradient_norm": (
+                step["gradient_norms"][-1] if "gradient_norms" in step else step["gradient_norm"]
+            ),
         }
         for result in results
         for number, step in enumerate(result["training"], start=1)
@@ -142,6 +160,7 @@ def main() -> int:
     tables = {
         "sequential": sequential_table(results),
         "sequential_timings": timings_table(results),
+        "sequential_memory": memory_table(results),
         "sequential_training": training_table(results),
         "sequential_experiments": stream_experiments(config),
         "sequential_tuning": tuning_table(searched, STREAM_TUNED),

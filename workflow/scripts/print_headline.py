@@ -44,40 +44,45 @@ def stream_headline(results: Path) -> pd.DataFrame:
     Parameters
     ----------
     results
-        A folder with the ``sequential*.csv`` tables.
+        A folder with the ``sequential*.csv`` tables of one seed.
 
     Returns
     -------
     pandas.DataFrame
         The three scores in percent and the perplexity, with 95 % intervals; seconds of training
-        per request of the training stream and of editing per edit.
+        per request of the training stream and of editing per edit. A stream that diverged has no
+        end: instead of scores stands after how many batches.
     """
     scores = pd.read_csv(results / "sequential.csv")
     seconds = pd.read_csv(results / "sequential_timings.csv")
     cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
     cells = cells[cells.n_sequences == cells.n_sequences.max()][STREAM_COLUMNS]
     scores, seconds = (table.merge(cells, on=STREAM_COLUMNS) for table in (scores, seconds))
-    scores = scores[scores.scope.isin(["all", "held-out text"])]
-    scores = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
-    before = scores[scores.edited == 0].drop_duplicates(["model", "dataset", "metric"])
-    last = scores.groupby(STREAM_COLUMNS)["edited"].transform("max")
-    after = scores[(scores.edited == last) & (last > 0)]
-    shown = _wide(pd.concat([before.assign(variant="unedited"), after]))
-    seconds["cell"] = seconds["seconds"].map("{:.2f}".format)
+    shown = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
+    shown = shown[shown.scope.isin(["all", "held-out text"])]
+    before = shown[shown.edited == 0].drop_duplicates(["model", "dataset", "metric"])
+    after = shown[shown.edited == shown.n_edits * shown.n_sequences]
+    wide = _wide(pd.concat([before.assign(variant="unedited"), after]))
+    ended = scores.dropna(subset="diverged_after").groupby(INDEX).diverged_after.first()
+    wide = wide.reindex(wide.index.union(ended.index))
+    for place, batches in ended.items():
+        wide.loc[place, METRICS] = f"diverged after {batches:.0f} batches"
     for per, name in (("training request", "training s"), ("edit", "editing s")):
-        rows = seconds[(seconds.per == per)].set_index(INDEX)["cell"]
-        shown[name] = rows.reindex(shown.index)
-    diverged = scores.groupby(INDEX)["diverged_after"].max().reindex(shown.index)
-    shown["ended after batch"] = diverged.map("{:.0f}".format, na_action="ignore")
-    columns = [*METRICS, "perplexity", "training s", "editing s", "ended after batch"]
-    return shown[columns].fillna("").reset_index()
+        rows = seconds[seconds.per == per].set_index(INDEX)["seconds"]
+        wide[name] = rows.map("{:.2f}".format).reindex(wide.index)
+    columns = [*METRICS, "perplexity", "training s", "editing s"]
+    return wide[columns].fillna("").reset_index()
 
 
 def _wide(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per model, dataset and variant; one column per metric: value and interval."""
-    cells = [f"{row.value:.0f} ({row.ci_low:.0f}–{row.ci_high:.0f})" for row in scores.itertuples()]
+    digits = scores["metric"].map({"perplexity": 1}).fillna(0).astype(int)
+    cells = [
+        f"{row.value:.{n}f} ({row.ci_low:.{n}f}–{row.ci_high:.{n}f})"
+        for row, n in zip(scores.itertuples(), digits, strict=True)
+    ]
     wide = scores.assign(cell=cells)
-    return wide.pivot_table(index=INDEX, columns="metric", values="cell", aggfunc="first")
+    return wide.pivot(index=INDEX, columns="metric", values="cell")
 
 
 def main() -> int:
