@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke bench bench-gpu test lint
+.PHONY: help reproduce smoke bench bench-gpu test test-faults test-slurm lint
 
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
@@ -16,6 +16,8 @@ help:
 	@echo "make bench       the engine's plain path against its fast one, scaling; on two idle cores"
 	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
+	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; half an hour"
+	@echo "make test-slurm  the smoke workflow on a SLURM cluster that it sets up here; as root on Debian"
 	@echo "CORES=4 make …   use four cores instead of all"
 
 # torch first and by its exact version: other packages then take the build that is there.
@@ -46,3 +48,10 @@ lint: $(BIN)/.installed
 
 test: lint
 	pytest
+
+test-faults: $(BIN)/.installed
+	pytest tests/faults -m "long or not long"
+
+# Jobs are killed and tried again on purpose; nothing of the cluster is left behind.
+test-slurm: $(BIN)/.installed
+	pytest tests/slurm

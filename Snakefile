@@ -2,10 +2,15 @@
 # tables, figures, smoke.
 
 import sys
+import time
 import yaml
 from pathlib import Path
 
 from snakemake.utils import min_version
+
+from smedit import failures, run_lock
+from smedit.errors import UserError
+from smedit.files import check_writable, set_refused_aside
 
 min_version("9.8")
 
@@ -19,9 +24,20 @@ if not workflow.overwrite_configfiles:
 include: "workflow/suite.smk"
 
 
-# Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process knows
-# of one does not survive a fork. `--no-hooks` leaves this out.
+STARTED = time.time()
+FAILED = Path(config["results_dir"], "failed.csv")
+
+
+# `--no-hooks` leaves all of this out.
 onstart:
+    try:
+        run_lock.hold(Path(".snakemake/smedit.lock"))
+        check_writable([config["results_dir"], config["figures_dir"], "resources"])
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    FAILED.unlink(missing_ok=True)
+    # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process
+    # knows of one does not survive a fork.
     on_this_machine = workflow.is_main_process and workflow.local_exec
     own_environments = workflow.deployment_settings.deployment_method
     if sys.platform == "linux" and on_this_machine and not own_environments:
@@ -32,7 +48,37 @@ onstart:
             warm_start.start(min(config["threads"], workflow.cores))
 
 
+onerror:
+    members = [
+        member
+        for job in workflow.scheduler.failed
+        for member in (job.jobs if job.is_group() else [job])
+    ]
+    failed = failures.find_failures(
+        (job.rule.name, [str(path) for path in job.output], str(job.log[0]))
+        for job in members
+        if job.output and job.log
+    )
+    try:
+        if failed:
+            unfinished = sum(1 for _ in workflow.dag.needrun_jobs())
+            print(failures.describe(failed, unfinished, FAILED), file=sys.stderr)
+            failures.write_table(failed, FAILED)
+        for path in set_refused_aside(KEPT):
+            print(f"Set aside: {path}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+
+
+onsuccess:
+    set_refused_aside(KEPT)
+
+
 SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))
+# Where damaged files are set aside. Models that several copies of the suite share stay.
+KEPT = [config["results_dir"], SMOKE["results_dir"]]
+if not Path("resources").is_symlink():
+    KEPT.append("resources/models")
 
 
 if config["results_dir"] == SMOKE["results_dir"]:

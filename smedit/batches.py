@@ -7,12 +7,12 @@ rows and the averaging of minibatches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from smedit.errors import UserError
+from smedit.errors import UserError, shown
 from smedit.execution import MAX_TOKENS, Execution
 from smedit.facts import EditRequest, Prompt
 from smedit.known_tokens import KnownTokens
@@ -31,10 +31,13 @@ class TokenizedPrompt:
     answer_ids
         All answer tokens. Answer token ``j`` is predicted at position
         ``len(input_ids) - len(answer_ids) + j``.
+    text
+        The prompt, for messages.
     """
 
     input_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
+    text: str = field(default="", compare=False, repr=False)
 
     @property
     def forward_key(self) -> tuple[tuple[int, ...], int]:
@@ -54,8 +57,10 @@ def tokenize(tokenizer: Tokenizer, text: str, answer: str) -> TokenizedPrompt:
     answer_ids = tokenizer(" " + answer, add_special_tokens=False).input_ids
     for part, ids in (("prompt", prompt_ids), ("answer", answer_ids)):
         if not ids:
-            raise UserError(f"the {part} of {text!r} → {answer!r} has no tokens; remove the row")
-    return TokenizedPrompt((*prompt_ids, *answer_ids[:-1]), tuple(answer_ids))
+            raise UserError(
+                f"the {part} of {shown(text)} → {shown(answer)} has no tokens; remove the row"
+            )
+    return TokenizedPrompt((*prompt_ids, *answer_ids[:-1]), tuple(answer_ids), text)
 
 
 @dataclass(frozen=True)

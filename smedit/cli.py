@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from smedit import warm_start
 from smedit.errors import DivergedError, UserError
-from smedit.files import replacing
+from smedit.files import refuse, what_changed
+from smedit.results import read_result, write_result
 
 log = logging.getLogger("smedit")
 
@@ -31,9 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = warm_start.forward(sys.argv[1:] if arguments is None else arguments)
             if status is not None:
                 return status
+        _check_settings(options)
+        if "SLURM_JOB_ID" in os.environ:
+            log.info("SLURM job %s on %s", os.environ["SLURM_JOB_ID"], socket.gethostname())
         options.run(options)
-    except (UserError, OSError, MemoryError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or "no memory left"
+        remedy = "use fewer edits, a smaller model or a machine with more memory"
+        print(f"error: {reason}; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
@@ -48,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        sub.add_argument("--out", type=Path, required=True, help="what to write")
+        sub.set_defaults(run=run, settings=name)
+        # A model's folder is made with those above it; a file has its place.
+        kind = Path if run is _prepare_model else _new_file
+        sub.add_argument("--out", type=kind, required=True, help="what to write")
         return sub
 
     prepare = command("prepare-model", _prepare_model, "fetch and convert a language model")
@@ -59,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     freeze = command("freeze", _freeze, "run the frozen part of a model over a dataset, once")
     freeze.set_defaults(warm=True)
     freeze.add_argument("--job", type=_json, required=True, help="settings, as JSON")
-    freeze.add_argument("--before", type=Path, required=True, help="tokens and scores to write")
+    freeze.add_argument("--before", type=_new_file, required=True, help="tokens, scores to write")
 
     cell = command("run-cell", _run_cell, "train and evaluate one cell of the grid")
     cell.set_defaults(warm=True)
@@ -92,8 +107,39 @@ def _parser() -> argparse.ArgumentParser:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+
+
+def _new_file(text: str) -> Path:
+    """The path of a file to write; that it cannot be there is said before the work, not after."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    return path
+
+
+def _check_settings(options: argparse.Namespace) -> None:
+    """The settings come from a checked configuration, or from a person."""
+    names = {"job", "spec"} & set(vars(options))
+    if not names:
+        return
+    import yaml
+
+    from smedit.config import check_values
+
+    (name,) = names
+    text = files("smedit.data").joinpath("job.schema.yaml").read_text(encoding="utf-8")
+    schema = {**yaml.safe_load(text), "$ref": f"#/$defs/{options.settings}"}
+    check_values(getattr(options, name), schema, f"--{name}")
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory ran out; PyTorch says so with an error of a general kind."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _prepare_model(options: argparse.Namespace) -> None:
@@ -110,37 +156,51 @@ def _freeze(options: argparse.Namespace) -> None:
 
 def _run_cell(options: argparse.Namespace) -> None:
     from smedit.experiment import diverged_result, run_cell
-    from smedit.jobs import write_result
 
     job = _with_chosen(options)
     try:
-        result = run_cell(job, options.states, _read_json(options.before))
+        result = run_cell(job, options.states, _what_was_before(options))
     except DivergedError as error:
         if job["split"] != "tune":
             raise
         log.info("this point of the search counts as the worst: %s", error)
         result = diverged_result(job, error)
-    write_result(result, options.out)
+    write_result(result, options.out, options.job)
 
 
 def _run_stream(options: argparse.Namespace) -> None:
-    from smedit.jobs import write_result
     from smedit.stream_cell import run_stream
 
     checkpoint = options.out.with_suffix(".checkpoint")
-    before = _read_json(options.before)
+    before = _what_was_before(options)
     result = run_stream(_with_chosen(options), options.states, before, checkpoint)
-    write_result(result, options.out)
+    write_result(result, options.out, options.job)
     checkpoint.unlink(missing_ok=True)
+
+
+def _what_was_before(options: argparse.Namespace) -> dict[str, Any]:
+    """What `freeze` wrote in the JSON file, if its other file is still as it wrote it."""
+    before = _result_with("states", options.before)
+    changed = what_changed(options.states, before["states"])
+    if changed and options.states.exists():
+        refuse(options.states, changed)
+    return before
+
+
+def _result_with(key: str, path: Path) -> dict[str, Any]:
+    """A result of the kind that has the key."""
+    result = read_result(path)
+    if key not in result:
+        raise UserError(f"{path}: has no {key!r}, so another command wrote it; name the right file")
+    return result
 
 
 def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The job, with the values that a search chose for its method."""
     job = options.job
-    if options.chosen is not None:
-        chosen = _read_json(options.chosen)
-        job["hyperparameters"].update(chosen.get(job["settings"]["method"], {}))
-    return job
+    chosen = read_result(options.chosen) if options.chosen else {}
+    values = chosen.get(job["settings"]["method"], {})
+    return {**job, "hyperparameters": {**job["hyperparameters"], **values}}
 
 
 def _choose(options: argparse.Namespace) -> None:
@@ -149,10 +209,9 @@ def _choose(options: argparse.Namespace) -> None:
     from smedit.tuning import chosen_values, tuning_table
 
     tuned = STREAM_TUNED if options.streams else TUNED
-    results = [_read_json(path) for path in options.results]
+    results = [_result_with("settings", path) for path in options.results]
     chosen = chosen_values(tuning_table(results, tuned), tuned)
-    with replacing(options.out) as part:
-        part.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+    write_result(chosen, options.out)
     for method, values in chosen.items():
         log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
 
@@ -166,13 +225,6 @@ def _benchmark(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     with socket.socket(fileno=options.listener) as listener:
         warm_start.serve(listener, ["smedit.experiment", "smedit.stream_cell"], main)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and run again") from error
 
 
 if __name__ == "__main__":

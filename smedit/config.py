@@ -12,16 +12,22 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
 
-from smedit.errors import UserError
+from smedit.errors import UserError, shown
 from smedit.grid import methods
 from smedit.method import load_method
 from smedit.readers import count_rows
 from smedit.stream_grid import all_rows_needed, stream_methods
+
+LARGEST = {int: 2**53, float: 3.0e38}
+"""Largest numbers of a configuration: JSON holds the one as it is, float32 the other."""
+
+MAX_MODULES = 1000
+"""Most edit modules that one range may stand for; more is a typing error."""
 
 
 def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
@@ -40,6 +46,8 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
         At the first problem.
     """
     check_schema(config, schema_file, "config")
+    _check_folders(config)
+    _check_modules(config["models"])
     for name in [*methods(config), *config["tuning"]["grid"]]:
         if not load_method(name).for_batches:
             raise UserError(f"config: {name} edits in sequence only; put it under sequential")
@@ -48,25 +56,103 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
     _check_data(config)
 
 
-def check_schema(settings: Mapping[str, Any], schema_file: Path, what: str) -> None:
+def check_schema(settings: Any, schema_file: Path, what: str) -> None:
+    """Check settings against the JSON schema in a file; see `check_values`."""
+    check_values(settings, yaml.safe_load(schema_file.read_text(encoding="utf-8")), what)
+
+
+def check_values(settings: Any, schema: Mapping[str, Any], what: str) -> None:
     """Check settings against a JSON schema; ``what`` starts the message of a `UserError`."""
-    for key, value in _leaves(settings):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{what}: {key}: {value} is not a finite number")
-    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    for error in sorted(validator.iter_errors(settings), key=lambda e: (len(e.path), str(e.path))):
+    try:
+        leaves = list(_leaves(settings))
+    except RecursionError:
+        raise UserError(f"{what}: holds itself, or is nested too deeply; write it out") from None
+    for key, value in leaves:
+        problem = _unusable(value)
+        if problem:
+            raise UserError(f"{what}: {key or 'top level'}: {problem}")
+    errors = _Validator(schema).iter_errors(settings)
+    # That a key has no effect often follows from another problem.
+    for error in sorted(errors, key=lambda e: (e.validator == "not", len(e.path), str(e.path))):
         raise UserError(f"{what}: {_explain(error)}")
 
 
+def _is_integer(_: Any, value: Any) -> bool:
+    """Whether a value is a whole number; 8.0 is not, as it would name other files than 8."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
+
+
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a nested configuration with its dotted key."""
+    """Every key and every value of a nested configuration, with its dotted key."""
     if isinstance(node, Mapping | list):
         items = node.items() if isinstance(node, Mapping) else enumerate(node)
         for key, value in items:
+            if isinstance(node, Mapping):
+                yield path, _Key(key)
             yield from _leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, node
+
+
+class _Key(NamedTuple):
+    """A key of a mapping, among its values."""
+
+    key: Any
+
+
+def _unusable(value: Any) -> str:
+    """Why no key takes a value, whatever the schema says; empty if some key may."""
+    if isinstance(value, _Key):
+        if not isinstance(value.key, str):
+            return f"the key {shown(value.key)} is not text; put it in quotes"
+        value = value.key
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a finite number"
+    if type(value) in LARGEST and abs(value) > LARGEST[type(value)]:
+        return f"the number is too large; the largest is {LARGEST[type(value)]:g}"
+    if isinstance(value, str) and not value.isprintable():
+        return f"{shown(value)} has a character that cannot be printed; remove it"
+    return ""
+
+
+def _check_folders(config: Mapping[str, Any]) -> None:
+    """Folders become parts of command lines and of other paths, so their names are plain."""
+    for key in ("results_dir", "figures_dir"):
+        folder = Path(config[key])
+        where = f"config: {key}: {config[key]!r}"
+        if not re.fullmatch(r"/?[\w.-]+(/[\w.-]+)*", config[key], re.ASCII):
+            raise UserError(
+                f"{where} is not a plain path; use letters, digits, '.', '_' and '-' between "
+                "single '/', and no '/' at the end"
+            )
+        if config[key].startswith("-") or {".", ".."} & set(config[key].split("/")):
+            raise UserError(f"{where} begins with '-' or has a part '.' or '..'; leave that out")
+        for part in (folder, *folder.parents):
+            if part.exists() and not part.is_dir():
+                raise UserError(f"{where}: {part} is a file; name another folder")
+    if config["results_dir"] == config["figures_dir"]:
+        raise UserError(
+            f"config: figures_dir: {config['figures_dir']!r} is results_dir, too; name another "
+            "folder"
+        )
+
+
+def _check_modules(models: Mapping[str, Any]) -> None:
+    for name, spec in models.items():
+        where = f"config: models.{name}.edit_modules"
+        try:
+            modules = expand_modules(spec["edit_modules"])
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        for module in modules:
+            if modules.count(module) > 1:
+                raise UserError(f"{where}: {module!r} stands there twice; leave one out")
 
 
 def _check_experiments(
@@ -77,7 +163,9 @@ def _check_experiments(
             for name in section.get(key, []):
                 if name not in config[key]:
                     place = f"config: {where}.{experiment}.{key}"
-                    raise UserError(f"{place}: unknown value {name!r}{nearest(name, config[key])}")
+                    raise UserError(
+                        f"{place}: unknown value {shown(name)}{nearest(name, config[key])}"
+                    )
 
 
 def _check_streams(config: Mapping[str, Any]) -> None:
@@ -144,17 +232,36 @@ def _rows_of_dataset(config: Mapping[str, Any], dataset: str) -> dict[str, int]:
 
 def _explain(error: jsonschema.ValidationError) -> str:
     where = ".".join(str(part) for part in error.absolute_path) or "top level"
+    if error.validator == "oneOf":  # the form that was meant is the one whose type is right
+        return _explain(min(error.context, key=lambda e: (e.validator == "type", not e.path)))
     if error.validator == "additionalProperties" and error.schema.get("properties"):
         known = list(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in known)
-        return f"{where}: unknown key {unknown!r}{nearest(unknown, known)}"
+        return f"{where}: unknown key {shown(unknown)}{nearest(unknown, known)}"
     if error.validator == "enum":
         known = [str(value) for value in error.validator_value]
-        return f"{where}: unknown value {error.instance!r}{nearest(str(error.instance), known)}"
+        hint = nearest(str(error.instance), known)
+        return f"{where}: unknown value {shown(error.instance)}{hint}"
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{where}: the key {missing!r} is missing"
-    return f"{where}: {error.message.splitlines()[0]}"
+    if error.validator == "not":
+        return f"{where}: has no effect with the other keys beside it; leave it out"
+    if "description" in error.schema:
+        return f"{where}: {shown(error.instance)} is not {error.schema['description']}"
+    problem = error.message.replace(repr(error.instance), shown(error.instance))
+    return f"{where}: {problem}{_hint(error)}"
+
+
+def _hint(error: jsonschema.ValidationError) -> str:
+    """How a number that has another type is to be written."""
+    if error.validator != "type" or error.validator_value not in ("integer", "number"):
+        return ""
+    if isinstance(error.instance, float) and error.instance.is_integer():
+        return f"; write {int(error.instance)}"
+    if isinstance(error.instance, str) and re.fullmatch(r"[\d.eE+-]+", error.instance):
+        return "; write it without quotes, and with a decimal point before an exponent, as 1.0e-5"
+    return ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -166,18 +273,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def expand_modules(patterns: Iterable[str]) -> list[str]:
-    """Expand ``layers.{24..29}.mlp`` (or ``{10..26..2}``, with a step) to one name per index."""
+    """Expand ``layers.{24..29}.mlp`` (or ``{10..26..2}``, with a step) to one name per index.
+
+    Raises
+    ------
+    UserError
+        If a range has no index or very many.
+    """
     names: list[str] = []
     for pattern in patterns:
-        match = re.search(r"\{(\d+)\.\.(\d+)(?:\.\.(\d+))?\}", pattern)
+        match = re.search(r"\{(\d{1,6})\.\.(\d{1,6})(?:\.\.(\d{1,6}))?\}", pattern)
         if match is None:
             names.append(pattern)
             continue
         first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
-        names += [
-            pattern[: match.start()] + str(i) + pattern[match.end() :]
-            for i in range(first, last + 1, step)
-        ]
+        indices = range(first, last + 1, step) if step else ()
+        if not 0 < len(indices) <= MAX_MODULES:
+            raise UserError(
+                f"the range of {pattern!r} has {len(indices)} indices; write it as "
+                "{first..last} or {first..last..step}, first not above last and step not 0"
+            )
+        names += [f"{pattern[: match.start()]}{i}{pattern[match.end() :]}" for i in indices]
     return names
 
 

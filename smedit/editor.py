@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from smedit.batches import TokenBatch
-from smedit.errors import DivergedError, UserError
-from smedit.files import replacing
+from smedit.errors import DivergedError
 from smedit.hypernetwork import Hypernetwork
 from smedit.language_model import LanguageModel, Shifts
 from smedit.method import Method
@@ -131,25 +127,6 @@ class Editor(nn.Module):
             except DivergedError as error:
                 raise DivergedError(f"{self.method.name}, editing, step {step}: {error}") from error
             yield total
-
-    def save(self, path: Path) -> None:
-        """Write all parameters and statistics as safetensors, under a temporary name first."""
-        with replacing(path) as part:
-            save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, part)
-
-    def load(self, path: Path) -> None:
-        """Read what `save` wrote for an editor of the same method and shapes.
-
-        Raises
-        ------
-        UserError
-            If the file cannot be read or belongs to another editor.
-        """
-        try:
-            self.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: not an editor of this method and model ({reason})") from error
 
 
 def add_shifts(

@@ -1,5 +1,7 @@
 """The one exception that a user is meant to read."""
 
+from typing import Any
+
 
 class UserError(Exception):
     """Bad input or a failed run: one line that says what, where and what to do.
@@ -10,3 +12,9 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """A loss, gradient, shift or logit is not finite: the run cannot go on with these settings."""
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: on one line, and of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,17 @@ from typing import Any
 from smedit.batches import EditBatch, edit_batch
 from smedit.clock import Clock
 from smedit.editor import Editor
-from smedit.errors import DivergedError
+from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest
-from smedit.files import replacing
+from smedit.files import fingerprint
 from smedit.held_out import HeldOutText
 from smedit.jobs import cut, environment, make_editor, open_model, rows_of
 from smedit.language_model import LanguageModel
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
+from smedit.method import load_method
 from smedit.readers import load_requests
+from smedit.results import write_result
 from smedit.scores import RowScore, Scorer
 
 log = logging.getLogger("smedit")
@@ -39,8 +40,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     states
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
-        The JSON file to write: token ids of every text, and the unedited model's scores of the
-        ``tune`` and ``eval`` rows and losses on the held-out text.
+        The JSON file to write: the other file's fingerprint, token ids of every text, and the
+        unedited model's scores of the ``tune`` and ``eval`` rows and losses on the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
@@ -69,12 +70,12 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         for split, scorer in scorers.items()
     }
     result = {
+        "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,
         "held_out": text.losses({}) if text else [],
     }
-    with replacing(before) as part:
-        part.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+    write_result(result, before, job)
 
 
 def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +97,8 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
         score: the values of each request's rows), ``seconds`` and ``memory_mb``.
     """
     settings, hyper = job["settings"], job["hyperparameters"]
+    if not load_method(settings["method"]).for_batches:
+        raise UserError(f"{settings['method']} edits in sequence only; use run-stream")
     n_edits, bp_steps = settings["n_edits"], settings["bp_steps"]
     seconds: dict[str, float] = {}
     start = time.perf_counter()

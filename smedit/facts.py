@@ -6,6 +6,7 @@ workflow can load it before any job starts.
 """
 
 import random
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,9 @@ class Splits:
 
 
 def subject_key(subject: str) -> str:
-    """Return the form in which two subjects are compared: any case, any spacing.
+    """Return the form in which two subjects are compared: any case, any spacing, any encoding.
+
+    One text can be encoded in several ways, as an accented letter or as a letter and its accent.
 
     Parameters
     ----------
@@ -96,9 +99,9 @@ def subject_key(subject: str) -> str:
     Returns
     -------
     str
-        The same subject, case-folded, with every run of spaces made one.
+        The same subject, composed (Unicode's NFC), case-folded, with every run of spaces made one.
     """
-    return " ".join(subject.split()).casefold()
+    return unicodedata.normalize("NFC", " ".join(subject.split()).casefold())
 
 
 def cut_by_subject(

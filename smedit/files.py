@@ -1,18 +1,145 @@
-"""Files that are complete or not there."""
+"""Files that are complete or not there, and that say when they were altered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NoReturn
+
+from smedit.errors import UserError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; rename it if the body succeeds, else remove it."""
-    part = path.with_name(f"{path.name}.part")
+    """Yield a temporary name beside ``path``; flush and rename it if the body succeeds.
+
+    Else it is removed, and what was at ``path`` is still there. If two processes write the same
+    file at once, one of them fails.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written: a full disk, a read-only folder.
+    """
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        stale.unlink(missing_ok=True)  # a process that was killed left it, or lives and is late
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
+        flush(part)
         part.replace(path)
+        flush(path.parent)  # the new name, too
+        accept(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: its folder is gone, or another process wrote it at the same time; run the "
+            "same command again"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or another place "
+            "for it, and run the same command again"
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only folder holds none
+            part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Have the system write a file or folder to the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(folders: Iterable[str]) -> None:
+    """Check that files can be made in folders, or that these can be made.
+
+    Raises
+    ------
+    UserError
+        If not; it names the folder.
+    """
+    for folder in map(Path, folders):
+        there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{folder}: nothing can be written there; make {there} a writable folder, or "
+                "choose another place in the configuration (results_dir, figures_dir)"
+            )
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size, time of the last change (in nanoseconds) and SHA-256 of a file."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    stat = path.stat()
+    return {"bytes": stat.st_size, "modified": stat.st_mtime_ns, "sha256": sha256}
+
+
+def what_changed(path: Path, expected: Mapping[str, Any]) -> str:
+    """How a file differs from its `fingerprint`; empty if it does not.
+
+    A file whose size and time of change are as expected is not read: a hash of gigabytes would take
+    longer than the work on them.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return "is missing"
+    if stat.st_size != expected["bytes"]:
+        return f"has {stat.st_size} bytes instead of {expected['bytes']}"
+    same_time = stat.st_mtime_ns == expected.get("modified")
+    if not same_time and fingerprint(path)["sha256"] != expected["sha256"]:
+        return "was altered"
+    return ""
+
+
+REFUSED, DAMAGED = ".refused", ".damaged"
+"""Suffixes: of the mark beside a file that a job refused, and of a file that was set aside."""
+
+
+def refuse(path: Path, why: str) -> NoReturn:
+    """Refuse a damaged file or folder, and mark it for `set_refused_aside`.
+
+    It stays where it is for now: other jobs that wait for it must not find it missing.
+
+    Raises
+    ------
+    UserError
+        Always; it says what is wrong and what to do.
+    """
+    with suppress(OSError):
+        path.with_name(f"{path.name}{REFUSED}").touch()
+    raise UserError(
+        f"{path}: {why}; delete it and run the same command again (a run of the workflow sets it "
+        "aside by itself)"
+    )
+
+
+def accept(path: Path) -> None:
+    """Take back the mark of `refuse`: the file or folder has been made anew."""
+    path.with_name(f"{path.name}{REFUSED}").unlink(missing_ok=True)
+
+
+def set_refused_aside(folders: Iterable[str]) -> list[Path]:
+    """Rename what jobs have refused, so that the next run makes it anew; return the new names."""
+    renamed = []
+    for mark in [mark for folder in folders for mark in Path(folder).rglob(f"*{REFUSED}")]:
+        path = mark.with_suffix("")
+        mark.unlink()
+        if not path.exists():
+            continue
+        aside = path.with_name(f"{path.name}{DAMAGED}")
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        renamed.append(path.replace(aside))
+    return renamed

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from smedit.batches import TokenizedPrompt
 from smedit.errors import UserError
-from smedit.files import replacing
+from smedit.files import refuse
+from smedit.tensor_files import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ class FrozenStates:
         }
         for name in ("entering", "final"):
             tensors[f"{name}_lengths"] = torch.tensor([len(getattr(f, name)) for f in states])
-        with replacing(path) as part:
-            save_file(tensors, part)
+        write_safetensors(path, tensors)
 
     @classmethod
     def open(cls, path: Path, owner: str) -> FrozenStates:
@@ -75,14 +75,17 @@ class FrozenStates:
         Raises
         ------
         UserError
-            If the file cannot be read or was saved for another owner.
+            If the file is missing, damaged or was saved for another owner. All but a missing one
+            are set aside, so that the next run makes them anew.
         """
         try:
             tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete it and run again") from error
-        if not torch.equal(tensors["owner"], _fingerprint(owner)):
-            raise UserError(f"{path}: made for another model than {owner}; delete it and run again")
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: is missing; the same command makes it anew") from error
+        except (OSError, SafetensorError):
+            refuse(path, "not a whole safetensors file")
+        if "owner" not in tensors or not torch.equal(tensors["owner"], _fingerprint(owner)):
+            refuse(path, f"made for another model than {owner}")
         store = cls(owner)
         lengths = tensors["entering_lengths"].tolist()
         n_answers = tensors["final_lengths"].tolist()

@@ -51,24 +51,37 @@ def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
     Raises
     ------
     UserError
-        If the file is no GGUF, or its tokenizer is of a kind that was not checked.
+        If the file is no GGUF or damaged, lacks weights, or its tokenizer is of a kind that was not
+        checked.
     """
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             light = Path(scratch, gguf.name)
             _copy_without_tokens(gguf, light)
             kind = _checked_kind(model_name, light)
-            model = AutoModelForCausalLM.from_pretrained(
-                scratch, gguf_file=light.name, dtype=torch.float32, local_files_only=True
+            model, report = AutoModelForCausalLM.from_pretrained(
+                scratch,
+                gguf_file=light.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
+            if report["missing_keys"]:  # transformers would go on with random values instead
+                raise ValueError(f"it lacks the weights {min(report['missing_keys'])!r}")
         # AutoTokenizer would first read the model's configuration, slowly, to choose a class. The
         # general class builds the same tokenizer from the file, and reads tokenizer.json as it is.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             gguf.parent, gguf_file=gguf.name, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"model {model_name!r}: cannot convert the GGUF file ({reason})") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever its reader stumbles over in a damaged file
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"model {model_name!r}: cannot convert the GGUF file ({reason}); use an undamaged file "
+            "of a model that transformers knows"
+        ) from error
     _save_tokenizer(tokenizer, _PRE_TOKENIZERS[kind], folder)
     # The weights are plain float32 now; a leftover note on quantization would stop the saving.
     model.hf_quantizer.remove_quantization_config(model)

@@ -106,7 +106,7 @@ class ShapeNetwork(nn.Module):
         self.blocks = nn.Sequential(
             *(Block(len(names), d_in + d_out, rank) for _ in range(n_blocks))
         )
-        self.step_size = nn.Parameter(torch.full((len(names),), lr))
+        self.step_size = nn.Parameter(torch.full((len(names),), float(lr)))
         self.log_lambda = nn.Parameter(torch.zeros(len(names)))
 
     def forward(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from smedit.editor import Editor
 from smedit.errors import UserError
 from smedit.facts import EditRequest, Splits
-from smedit.files import replacing
 from smedit.fine_tuning import FineTuner
 from smedit.frozen_states import FrozenStates
 from smedit.known_tokens import KnownTokens
@@ -103,7 +101,18 @@ def rows_of(
 
 
 def cut(requests: Sequence[EditRequest], n_edits: int) -> list[Sequence[EditRequest]]:
-    """Cut requests into batches of ``n_edits``; what is left over is left out."""
+    """Cut requests into batches of ``n_edits``; what is left over is left out.
+
+    Raises
+    ------
+    UserError
+        If there is no whole batch.
+    """
+    if len(requests) < n_edits:
+        raise UserError(
+            f"{len(requests)} requests are fewer than n_edits {n_edits}; use more, or a smaller "
+            "n_edits"
+        )
     return [requests[i : i + n_edits] for i in range(0, len(requests) - n_edits + 1, n_edits)]
 
 
@@ -119,9 +128,3 @@ def make_editor(
     shapes = {name: model.shape(name) for name in model.edit_modules}
     editor = Editor(method, shapes, hyper["lr"], settings["seed"], n_networks)
     return editor.to(model.device)
-
-
-def write_result(result: Mapping[str, Any], out: Path) -> None:
-    """Write a result as JSON, under a temporary name first."""
-    with replacing(out) as part:
-        part.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, Tokenizer, token_batch
-from smedit.errors import UserError
+from smedit.errors import UserError, shown
 from smedit.execution import Execution
 from smedit.frozen_states import Frozen, FrozenStates
 from smedit.prompt_cache import PromptCache, PromptDoneError
@@ -104,11 +104,13 @@ class LanguageModel:
         UserError
             If a sequence is longer than the model's context.
         """
-        longest = len(batch.sequences[0].input_ids)
-        if self.context is not None and longest > self.context:
+        longest = batch.sequences[0]
+        length = len(longest.input_ids)
+        if self.context is not None and length > self.context:
             raise UserError(
-                f"{self.name}: a prompt with its answer has {longest} tokens, more than the "
-                f"model's context of {self.context}; shorten or remove the row"
+                f"{self.name}: the prompt {shown(longest.text)} with its answer has {length} "
+                f"tokens, more than the model's context of {self.context}; shorten or remove the "
+                "row"
             )
         return batch.chunks(self.device, self.execution)
 
@@ -122,11 +124,17 @@ class LanguageModel:
         -------
         int
             How many sequences had to be computed.
+
+        Raises
+        ------
+        UserError
+            If a sequence is longer than the model's context, or of another model's tokenizer.
         """
         by_inputs = {s.forward_key: s for s in sequences}
         missing = [s for s in by_inputs.values() if s not in self.states]
         if not missing:
             return 0
+        self._check_tokens(missing)
         for chunk in self.chunks(token_batch(missing, minibatch=len(missing))):
             entering: list[torch.Tensor] = []
             final: list[torch.Tensor] = []
@@ -155,6 +163,15 @@ class LanguageModel:
                 states = entering[0][row, -len(sequence.input_ids) :].cpu().clone()
                 self.states[sequence] = Frozen(states, finals[row].clone())
         return len(missing)
+
+    def _check_tokens(self, sequences: Sequence[TokenizedPrompt]) -> None:
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        largest = max(max(*s.input_ids, *s.answer_ids) for s in sequences)
+        if largest >= vocabulary:
+            raise UserError(
+                f"{self.name}: its tokenizer gives token {largest}, its vocabulary ends at "
+                f"{vocabulary - 1}; use the tokenizer that belongs to the model"
+            )
 
     @torch.no_grad()
     def unedited_logits(self, chunk: Chunk) -> torch.Tensor:

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Literal
 
-from smedit.errors import UserError
+from smedit.errors import UserError, shown
 
 ShiftRule = Literal["outer_product", "least_squares", "standardized_least_squares", "fine_tuning"]
 Locality = Literal["kl", "norm", "none"]
@@ -72,7 +72,7 @@ def load_method(name: str) -> Method:
     """
     known = {point.name: point for point in entry_points(group="smedit.methods")}
     if name not in known:
-        raise UserError(f"unknown method {name!r}; known: {', '.join(sorted(known))}")
+        raise UserError(f"unknown method {shown(name)}; known: {', '.join(sorted(known))}")
     return known[name].load()
 
 

@@ -8,9 +8,9 @@ that does (``hub``, ``path``), and always two notes: ``source.json``, where the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -31,6 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from smedit.architectures import module_shapes
 from smedit.errors import UserError
+from smedit.files import accept, fingerprint, flush, refuse, what_changed
 
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """Files of a model folder that are read; never pickled weights, never code."""
@@ -62,7 +63,7 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
         ``architecture``, a config.json, may go with every source; the model must agree with it.
         Other keys are left alone.
     target : Path
-        The folder to make; an older one is replaced.
+        The folder to make; an older one that `prepare_model` made is replaced.
 
     Raises
     ------
@@ -76,6 +77,8 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
             f"model {name!r}: source {spec['source']} needs the key {missing[0]!r} "
             f"(its keys: {', '.join(keys)})"
         )
+    if target.exists() and not (target / SOURCE).is_file():
+        raise UserError(f"{target} is there and is no prepared model; move it or name another")
     start = time.perf_counter()
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     partial.mkdir(parents=True)
@@ -85,14 +88,16 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
         source = {"name": name, "spec": dict(spec)}
         if weights != partial:
             source["folder"] = str(weights)
-        checksums = {path.name: _checksum(path) for path in _files(weights)}
+        checksums = {path.name: fingerprint(path) for path in _files(weights)}
         _write_json(partial / SOURCE, source)
         _write_json(partial / CHECKSUMS, checksums)
         for path in partial.iterdir():
             path.chmod(0o644)  # safetensors writes files that only their owner can read
+            flush(path)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
+        accept(target)
     except BaseException:
         shutil.rmtree(partial)
         raise
@@ -204,9 +209,9 @@ def _from_hub(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
 
 
 def _from_path(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
-    path = Path(spec["path"]).expanduser()
+    path = Path(os.path.expanduser(spec["path"]))  # noqa: PTH111 - it never fails
     if not path.is_dir():
-        raise UserError(f"model {name!r}: path {path} is not a folder")
+        raise UserError(f"model {name!r}: path {path} is not a folder; correct the path")
     return path.resolve()
 
 
@@ -261,7 +266,8 @@ def _copy_architecture(spec: Mapping[str, Any], folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
+    found = {path for pattern in PATTERNS for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _check_folder(name: str, spec: Mapping[str, Any], folder: Path) -> None:
@@ -272,6 +278,12 @@ def _check_folder(name: str, spec: Mapping[str, Any], folder: Path) -> None:
         raise UserError(
             f"model {name!r}: {folder} has no *.safetensors; other formats are not read, choose a "
             "revision or folder with safetensors"
+        )
+    lacking = sorted(_named_in_indexes(name, folder) - found)
+    if lacking:
+        raise UserError(
+            f"model {name!r}: {folder} does not hold {lacking[0]!r}, which its index of weights "
+            "names; complete the folder"
         )
     if not any(file.startswith(("tokenizer", "vocab")) for file in found):
         raise UserError(f"model {name!r}: {folder} has no tokenizer files")
@@ -284,26 +296,30 @@ def _check_folder(name: str, spec: Mapping[str, Any], folder: Path) -> None:
             )
 
 
+def _named_in_indexes(name: str, folder: Path) -> set[str]:
+    """The files over which large weights are spread, as the folder's own list names them."""
+    try:
+        paths = folder.glob("*.safetensors.index.json")
+        indexes = [json.loads(path.read_bytes()) for path in paths]
+        return {str(file) for index in indexes for file in index["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"model {name!r}: the index of weights in {folder} cannot be read "
+            f"({_one_line(error)}); restore it"
+        ) from error
+
+
 def _check_files(folder: Path, weights: Path, checksums: Mapping[str, Any]) -> None:
     for file, expected in checksums.items():
         path = weights / file
-        remedy = f"delete the folder {folder} and run again"
-        if not path.is_file():
-            raise UserError(f"model file {path} is missing; {remedy}")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
+        changed = what_changed(path, expected)
+        if changed and weights == folder:
+            refuse(folder, f"its file {file} {changed}")
+        if changed:
             raise UserError(
-                f"model file {path} has {size} bytes instead of {expected['bytes']}; {remedy}"
+                f"model file {path} {changed}; restore it, or delete the folder {folder} and run "
+                "the same command again to take it as it is"
             )
-        # Weights are checked by size only: a hash of gigabytes would take longer than the loading.
-        if path.suffix != ".safetensors" and _checksum(path) != expected:
-            raise UserError(f"model file {path} was altered; {remedy}")
-
-
-def _checksum(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": sha256}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -355,4 +371,9 @@ def _draw_weights(
 
 
 def _one_line(error: Exception) -> str:
+    if "trust_remote_code" in str(error):  # transformers' advice is to run it
+        return (
+            "it asks for code that comes with it, which is never run; use a model of an "
+            "architecture that transformers has"
+        )
     return " ".join(f"{type(error).__name__}: {error}".split())

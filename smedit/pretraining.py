@@ -127,8 +127,10 @@ def pretrain(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            config = AutoConfig.from_pretrained(architecture)
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+            config = AutoConfig.from_pretrained(architecture, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            ).train()
             batches = _batches([_encode(tokenizer, *fact) for fact in facts])
             _train(model, batches, steps)
     finally:

@@ -9,12 +9,13 @@ counted from 1.
 import difflib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smedit.errors import UserError
+from smedit.errors import UserError, shown
 from smedit.facts import (
     SPLIT_SEED,
     ZSRE_TUNE_SHARE,
@@ -39,6 +40,12 @@ FLAT_FILES = {
     "tune": "counterfact-val.json",
     "eval": "counterfact-edit.json",
 }
+HUB_FILE = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*\.(json|jsonl|csv|parquet)")
+"""A file of a repository: no pickle, no archive, no other place on this machine or the web."""
+
+NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
+"""NUL, and halves of the pairs by which UTF-16 writes a character."""
+
 MAX_UNUSABLE_SHARE = 0.05
 """Largest share of a file's rows that may be left out (and reported) as unusable."""
 
@@ -197,8 +204,8 @@ def _nested(row: Mapping[str, Any], where: str) -> EditRequest:
     template = _text(rewrite, "prompt", where, "requested_rewrite.")
     if template.count("{}") != 1:
         raise UserError(
-            f"{where}, field requested_rewrite.prompt: {template!r} must hold {{}} exactly once, "
-            "where the subject goes; correct the prompt"
+            f"{where}, field requested_rewrite.prompt: {shown(template)} must hold {{}} exactly "
+            "once, where the subject goes; correct the prompt"
         )
     new, true = (_answer_string(rewrite, field, where) for field in ("target_new", "target_true"))
     return EditRequest(
@@ -233,9 +240,23 @@ def _text(row: Mapping[str, Any], field: str, where: str, prefix: str = "") -> s
         raise UserError(
             f"{where}, field {prefix}{field}: {type(value).__name__} instead of text; correct it"
         )
-    if not value.strip():
+    text = _stripped(value, f"{where}, field {prefix}{field}")
+    if not text:
         raise UserError(f"{where}, field {prefix}{field}: empty; fill it in or remove the row")
-    return value.strip()
+    return text
+
+
+def _stripped(text: str, where: str) -> str:
+    """A text without the spaces around it; empty if there is nothing to see in it.
+
+    What no text holds but a damaged one does is refused: tokenizers stumble over it.
+    """
+    found = NO_CHARACTER.search(text)
+    if found:
+        raise UserError(
+            f"{where}: holds {found[0]!r}, which is no character; correct it or remove the row"
+        )
+    return text.strip() if any(c.isprintable() and not c.isspace() for c in text) else ""
 
 
 def _texts(row: Mapping[str, Any], kind: str, where: str) -> list[str]:
@@ -271,13 +292,13 @@ def _first(row: Mapping[str, Any], field: str, where: str) -> str:
         raise UserError(
             f"{where}, field {field}: {type(value).__name__} instead of text; correct it"
         )
-    return value.strip()
+    return _stripped(value, f"{where}, field {field}")
 
 
 def _check_subject(subject: str, prompt: str, where: str, field: str) -> None:
     if subject_key(subject) not in subject_key(prompt):
         raise _UnusableRowError(
-            f"{where}, field {field}: the prompt does not name the subject {subject!r}; "
+            f"{where}, field {field}: the prompt does not name the subject {shown(subject)}; "
             "correct the row or remove it"
         )
 
@@ -288,7 +309,7 @@ def _choice(name: str, spec: Mapping[str, Any], key: str, known: Sequence[str]) 
         return str(value)
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
-    raise UserError(f"dataset {name}, key {key}: {value!r} is unknown; {hint}")
+    raise UserError(f"dataset {name}, key {key}: {shown(value)} is unknown; {hint}")
 
 
 def _requests(rows: Rows, form: str, target: str) -> list[EditRequest]:
@@ -296,18 +317,23 @@ def _requests(rows: Rows, form: str, target: str) -> list[EditRequest]:
     file, items = rows
     if not items:
         raise UserError(f"{file}: no rows; restore the file")
-    requests: list[EditRequest] = []
+    requests: dict[EditRequest, int] = {}
     unusable: dict[int, str] = {}
     for number, row in enumerate(items, start=1):
         where = f"{file}, row {number}"
         if not isinstance(row, Mapping):
             raise UserError(f"{where}: {type(row).__name__} instead of an object; restore the file")
         try:
-            requests.append(
+            request = (
                 zsre_request(row, target, where)
                 if form == "zsre"
                 else counterfact_request(row, where)
             )
+            if request in requests:
+                raise _UnusableRowError(
+                    f"{where}: the same as row {requests[request]}; remove one of them"
+                )
+            requests[request] = number
         except _UnusableRowError as error:
             unusable[number] = str(error)
     if unusable:
@@ -317,7 +343,7 @@ def _requests(rows: Rows, form: str, target: str) -> list[EditRequest]:
             raise UserError(f"{first} ({count} are unusable; at most 5 % may be left out)")
         numbers = ", ".join(map(str, unusable))
         LOG.warning("%s: left out %s (rows %s); the first: %s", file, count, numbers, first)
-    return requests
+    return list(requests)
 
 
 def _builtin(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Rows]]:
@@ -328,20 +354,36 @@ def _builtin(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Ro
     }
 
 
+def data_files(name: str, spec: Mapping[str, Any]) -> list[Path]:
+    """The files on this machine that a dataset is read from; none for the other sources.
+
+    Raises
+    ------
+    UserError
+        As `load_requests`.
+    """
+    form, source = _choice(name, spec, "format", FORMATS), _choice(name, spec, "source", SOURCES)
+    return list(_files(name, form, spec).values()) if source == "folder" else []
+
+
 def _folder(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Rows]]:
+    return {role: [_read_json(file)] for role, file in _files(name, form, spec).items()}
+
+
+def _files(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
     if not spec.get("data_dir"):
         raise UserError(f"dataset {name}, key data_dir: missing; name the folder with the files")
-    folder = Path(spec["data_dir"]).expanduser()
+    folder = Path(os.path.expanduser(spec["data_dir"]))  # noqa: PTH111 - it never fails
     if not folder.is_dir():
         raise UserError(f"dataset {name}, key data_dir: no folder {folder}; correct the path")
     official = ZSRE_FILES if form == "zsre" else FLAT_FILES
     if all((folder / file).is_file() for file in official.values()):
-        return {role: [_read_json(folder / file)] for role, file in official.items()}
+        return {role: folder / file for role, file in official.items()}
     looked_for = " and ".join(official.values())
     found = [] if form == "zsre" else sorted(folder.glob("counterfact*.json"))
     nested = folder / "counterfact.json"
     if nested in found or len(found) == 1:
-        return {"pool": [_read_json(nested if nested in found else found[0])]}
+        return {"pool": nested if nested in found else found[0]}
     if form == "counterfact":
         looked_for += ", or one counterfact.json"
         if found:
@@ -351,9 +393,12 @@ def _folder(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Row
 
 def _read_json(path: Path) -> Rows:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not complete JSON ({error}); download the file again") from error
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: not complete JSON ({error}); download the file again, or write its rows as "
+            "one list"
+        ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     if not isinstance(rows, list):
@@ -377,6 +422,12 @@ def _hub(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Rows]]
         raise UserError(
             f"dataset {name}, key files: names {', '.join(files) or 'nothing'}; expected {expected}"
         )
+    for role, file in files.items():
+        if not HUB_FILE.fullmatch(str(file)):
+            raise UserError(
+                f"dataset {name}, key files.{role}: {file!r} is not a .json, .jsonl, .csv or "
+                ".parquet file inside the repository; write its path"
+            )
     if not files:
         return {"pool": [(repository, _hub_rows(name, repository, revision, None))]}
     return {

@@ -16,21 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from smedit.batches import edit_batch
 from smedit.clock import Clock
 from smedit.editor import Editor
 from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest
-from smedit.files import replacing
 from smedit.fine_tuning import FineTuner
 from smedit.held_out import HeldOutText
 from smedit.language_model import LanguageModel
 from smedit.locality import squared_norm
 from smedit.memory import memory_mb
 from smedit.scores import RowScore, Scorer
+from smedit.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
 
@@ -86,38 +84,32 @@ class Stream:
         self._identity = json.dumps(identity, sort_keys=True)
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one of this stream; False if there is none.
-
-        Raises
-        ------
-        UserError
-            If the checkpoint cannot be read.
-        """
+        """Go on from the checkpoint; False if there is none of this stream, or a damaged one."""
         if not self._checkpoint.exists():
             return False
         try:
-            with safe_open(self._checkpoint, "pt", device=str(self.model.device)) as stored:
-                progress = json.loads(stored.metadata()["progress"])
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            if progress["identity"] != self._identity:
-                log.info("%s belongs to another stream: starting anew", self._checkpoint)
-                return False
+            tensors, progress = load_tensors(self._checkpoint, str(self.model.device))
+        except UserError as error:
+            log.warning("starting anew: %s", error)
+            return False
+        if progress.get("identity") != self._identity:
+            log.info("%s belongs to another stream: starting anew", self._checkpoint)
+            return False
+        try:
             self.editor.load_state_dict(_named(tensors, "editor."))
-            self.done, self.points = progress["done"], progress["points"]
-            self.record, self.clock.seconds = progress["record"], progress["seconds"]
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{self._checkpoint}: cannot be read ({reason}); delete it and run again"
-            ) from error
+        except RuntimeError:
+            log.warning("starting anew: %s is of another version of the suite", self._checkpoint)
+            return False
+        self.done, self.points = progress["done"], progress["points"]
+        self.record, self.clock.seconds = progress["record"], progress["seconds"]
         self.total = _named(tensors, "shift.")
         log.info("going on after batch %d from %s", self.done, self._checkpoint)
         return True
 
     def save(self) -> None:
-        """Write the state, under a temporary name first."""
-        tensors = {f"editor.{k}": v.contiguous() for k, v in self.editor.state_dict().items()}
-        tensors |= {f"shift.{k}": v.contiguous() for k, v in self.total.items()}
+        """Write the state; see `smedit.tensor_files.save_tensors`."""
+        tensors = {f"editor.{k}": v for k, v in self.editor.state_dict().items()}
+        tensors |= {f"shift.{k}": v for k, v in self.total.items()}
         progress = {
             "identity": self._identity,
             "done": self.done,
@@ -125,10 +117,7 @@ class Stream:
             "record": self.record,
             "seconds": self.clock.seconds,
         }
-        with replacing(self._checkpoint) as part:
-            # A tensor at least: FT-L has neither parameters nor, before its first batch, a change.
-            tensors |= {"done": torch.tensor(self.done)}
-            save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+        save_tensors(self._checkpoint, tensors, progress)
 
     def run(
         self,
@@ -136,7 +125,7 @@ class Stream:
         bp_steps: int,
         minibatch: int,
         measure_at: Sequence[int],
-        with_text: bool = True,
+        text_at: Sequence[int] = (),
     ) -> None:
         """Edit the batches that are not done yet, measuring after some.
 
@@ -150,22 +139,22 @@ class Stream:
             Requests that share one loss average.
         measure_at
             After how many batches to measure.
-        with_text
-            Measure the loss on the held-out text, too.
+        text_at
+            At which of those to measure the loss on the held-out text, too.
 
         Raises
         ------
         DivergedError
             If a shift, a loss or a logit is not finite; names the batch.
         """
-        text = HeldOutText(self.model) if with_text else None
+        text = HeldOutText(self.model) if text_at else None
         saved, took = time.perf_counter(), 0.0
         for number in range(self.done + 1, len(batches) + 1):
             try:
                 self._edit(batches[number - 1], bp_steps, minibatch)
                 if number in measure_at:
                     edited = [request for batch in batches[:number] for request in batch]
-                    self._measure(edited, text)
+                    self._measure(edited, text if number in text_at else None)
             except DivergedError as error:
                 raise DivergedError(f"batch {number} of the stream: {error}") from error
             now = time.perf_counter()

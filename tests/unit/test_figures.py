@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from smedit.errors import UserError
 from smedit.grid import experiment_cells, grid_cells
+from smedit.sums import write_sums
 
 ROOT = Path(__file__).parents[2]
 SEVEN = {
@@ -151,6 +152,11 @@ def copied(results: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def sum_up(folder: Path) -> None:
+    """Take the tables as they are now for whole."""
+    write_sums(folder / "tables.sha256", sorted(folder.glob("*.csv")))
+
+
 def edit_table(path: Path, change: Any) -> None:
     change(pd.read_csv(path)).to_csv(path, index=False)
 
@@ -177,12 +183,26 @@ def test_the_same_tables_give_the_same_bytes(results, drawn, tmp_path):
             assert word not in content, path.name
 
 
+def test_a_cut_table_is_not_drawn_and_is_set_aside(copied, tmp_path, capsys):
+    sum_up(copied)
+    table = copied / "scores.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[: len(lines) // 2]))
+    out = tmp_path / "out"
+    arguments = ["--results", str(copied), "--out", str(out), "--figures", "data_size"]
+    assert script("draw_figures").main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "scores.csv: was cut or altered after it was written; delete it" in line
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("figure", "experiment"),
     [("inner_steps", "inner_steps"), ("step_time", "data_size"), ("adam_repeats", "adam_repeats")],
 )
 def test_an_absent_experiment_is_one_clear_line(copied, tmp_path, capsys, figure, experiment):
     edit_table(copied / "experiments.csv", lambda t: t[t.experiment != experiment])
+    sum_up(copied)
     arguments = ["--results", str(copied), "--out", str(tmp_path / "out"), "--figures", figure]
     assert script("draw_figures").main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()

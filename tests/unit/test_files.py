@@ -1,14 +1,20 @@
+import errno
+
 import pytest
 
+from smedit.errors import UserError
 from smedit.files import replacing
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "result.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), replacing(path) as part:
+    message = (
+        r"result\.json: cannot be written \(No space left .*\); make room .* same command again"
+    )
+    with pytest.raises(UserError, match=message), replacing(path) as part:
         part.write_text("half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
     assert path.read_text() == "old"
 

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +10,9 @@ from collect_tables import (
     timings_table,
 )
 from smedit.errors import UserError
+from smedit.files import set_refused_aside
 from smedit.grid import CELL_COLUMNS, cell_path
+from smedit.results import read_result, write_result
 
 
 def cell(**changes):
@@ -95,15 +95,34 @@ def test_timings_are_means_over_steps_where_a_skipped_phase_counts_as_zero():
     assert set(table[table.per == "edit batch"].phase) == {"edit", "score"}
 
 
-def test_a_result_in_another_cell_s_place_is_refused(tmp_path):
-    right, wrong = cell(), cell(n_edits=8)
-    path = tmp_path / f"{cell_path(wrong)}.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(result({0: [[0.0]]})))
-    with pytest.raises(UserError, match=r"seed~0\.json: n_edits is another cell's; delete it"):
-        read_results(tmp_path, pd.DataFrame([wrong]))
-    with pytest.raises(UserError, match=r"n_edits~4.*not a result"):
-        read_results(tmp_path, pd.DataFrame([right]))
-    path.write_text(path.read_text()[:50])
-    with pytest.raises(UserError, match=r"not a result .*delete it and run again"):
-        read_results(tmp_path, pd.DataFrame([wrong]))
+def test_results_of_other_settings_and_damaged_ones_are_set_aside(tmp_path):
+    cells = [cell(), cell(n_edits=8), cell(n_edits=16)]
+    paths = [tmp_path / f"{cell_path(settings)}.json" for settings in cells]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        write_result(result({0: [[0.0]]}), path, job={"settings": cells[0]})
+    paths[2].write_text(paths[2].read_text()[:50])
+
+    def read():
+        return read_results(tmp_path, pd.DataFrame(cells), lambda settings: {"settings": settings})
+
+    with pytest.raises(UserError) as caught:
+        read()
+    first, second = str(caught.value).split("\n")
+    assert first.startswith(f"{paths[1]}: the result of other settings than its place stands for; ")
+    assert second.startswith(f"{paths[2]}: not a whole result file; delete it")
+    assert set_refused_aside([str(tmp_path)]) == [
+        path.with_name("seed~0.json.damaged") for path in sorted(paths[1:])
+    ]
+    assert [path.exists() for path in paths] == [True, False, False]
+    with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\); the same"):
+        read()
+
+
+def test_a_result_that_was_altered_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    write_result({"value": 1.0}, path)
+    assert read_result(path) == {"value": 1.0}
+    path.write_text(path.read_text().replace("1.0", "2.0"))
+    with pytest.raises(UserError, match=r"result\.json: was altered after it was written; del"):
+        read_result(path)

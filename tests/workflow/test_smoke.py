@@ -1,4 +1,4 @@
-"""The whole workflow on tiny models: interrupted, finished, and left alone when run again."""
+"""The whole workflow on tiny models: killed, interrupted, finished, and left alone after that."""
 
 import json
 import os
@@ -38,20 +38,29 @@ def finished_cells(log):
     return [ROOT / output for output, job in jobs if job in done]
 
 
+def stop_after(n_cells, stop, text):
+    """Run until so many cells are done, then stop the run; the cells that it did."""
+    with text.open("w") as log:
+        run = subprocess.Popen(
+            COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+        )
+        while run.poll() is None and len(finished_cells(text.read_text())) < n_cells:
+            time.sleep(0.2)
+        stop(run)
+        run.wait()
+    return finished_cells(text.read_text())
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Start from nothing, interrupt once some cells are done, then run the same command again."""
+    """Start from nothing, kill it, interrupt it once some cells are done, then finish it."""
     shutil.rmtree(ROOT / "smoke", ignore_errors=True)
     for model in ("tiny-llama", "tiny-gpt2"):
         shutil.rmtree(ROOT / "resources/models" / model, ignore_errors=True)
-    text = tmp_path_factory.mktemp("smoke") / "log"
-    with text.open("w") as log:
-        run = subprocess.Popen(COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
-        while run.poll() is None and len(finished_cells(text.read_text())) < 3:
-            time.sleep(0.2)
-        run.send_signal(signal.SIGINT)
-        run.wait()
-    early = {path: path.stat().st_mtime_ns for path in finished_cells(text.read_text())}
+    logs = tmp_path_factory.mktemp("smoke")
+    cells = stop_after(1, lambda run: os.killpg(run.pid, signal.SIGKILL), logs / "killed")
+    cells += stop_after(2, lambda run: run.send_signal(signal.SIGINT), logs / "interrupted")
+    early = {path: path.stat().st_mtime_ns for path in cells}
     finished = snakemake()
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return early

@@ -17,11 +17,12 @@ rule cell:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
+        turn=turn,
     params:
-        job=cell_job,
+        job=lambda w: as_json(cell_job(config, typed(w, CELLS))),
     shell:
         "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
         " --chosen {input.chosen} --out {output} > {log} 2>&1"

@@ -1,37 +1,15 @@
-# What several rules share: the settings of a job, as the command line takes them.
+# What several rules share: the settings of a job, as the command line takes them, and what it asks
+# of the machine.
 
 
-def model_job(model):
-    """Settings that open a model; the thread count is fixed, so that numbers never depend on it."""
-    return {
-        "model": model,
-        "model_folder": f"resources/models/{model}",
-        "edit_modules": expand_modules(config["models"][model]["edit_modules"]),
-        "precision": config["precision"],
-        "device": config["device"],
-        "threads": config["threads"],
-    }
-
-
-def data_job(dataset, seed):
-    """Settings that read a dataset."""
-    return {
-        "dataset": dataset,
-        "dataset_spec": config["datasets"][dataset],
-        "seed": int(seed),
-    }
-
-
-def typed(wildcards, columns, space):
+def typed(wildcards, space):
     """A cell's settings from its wildcards, with the types of the grid's columns."""
     types = space.dataframe.dtypes
     return {
         name: (
-            types[name].type(wildcards[name]).item()
-            if types[name].kind in "if"
-            else wildcards[name]
+            kind.type(wildcards[name]).item() if kind.kind in "if" else wildcards[name]
         )
-        for name in columns
+        for name, kind in types.items()
     }
 
 
@@ -40,84 +18,18 @@ def as_json(value):
     return json.dumps(value, sort_keys=True)
 
 
-def tuning_job(w):
-    """Settings of one cell of the hyperparameter search."""
-    settings = {
-        "bp_steps": load_method(w.method).bp_steps,
-        "locality": load_method(w.method).locality,
-        "adam_repeats": load_method(w.method).bp_steps,
-        "train_from": "original",
-        "n_edits": config["tuning"]["n_edits"],
-        "train_batches": config["tuning"]["train_batches"],
-        "seed": config["seeds"][0],
-    }
-    point = typed(w, TUNING_COLUMNS, TUNING)
-    names = ("model", "dataset", "method")
-    return as_json(
-        model_job(w.model)
-        | data_job(w.dataset, settings["seed"])
-        | {
-            "split": "tune",
-            "eval_edits": config["tuning"]["eval_edits"],
-            "settings": {name: point[name] for name in names} | settings,
-            "hyperparameters": config["hyperparameters"] | {k: point[k] for k in TUNED},
-        }
-    )
+def growing(amount):
+    """A resource that grows with every attempt: a job that was killed for more is given more."""
+    return lambda w, attempt: attempt * amount
 
 
-def cell_job(w):
-    """Settings of one cell of the grid; `--chosen` puts in what the search chose."""
-    settings = typed(w, CELL_COLUMNS, CELLS)
-    return as_json(
-        model_job(w.model)
-        | data_job(w.dataset, w.seed)
-        | {
-            "split": "eval",
-            "eval_edits": config["eval_edits"],
-            "settings": settings,
-            # A method whose grid has one point is not searched: that point is its value.
-            "hyperparameters": config["hyperparameters"]
-            | candidates(config, w.method)[0],
-        }
-    )
+def turn(w):
+    """A resource that a group of jobs has once: they take turns (workflow/profiles/slurm).
 
-
-def stream_tuning_job(w):
-    """Settings of one stream of the hyperparameter search."""
-    part = config["sequential"]
-    point = typed(w, STREAM_TUNING_COLUMNS, STREAM_TUNING)
-    size = [
-        part["tuning"][key] for key in ("n_edits", "n_sequences", "train_sequences")
-    ]
-    steps = load_method(w.method).bp_steps
-    return as_json(
-        model_job(w.model)
-        | data_job(w.dataset, config["seeds"][0])
-        | {
-            "split": "tune",
-            "settings": {
-                "model": w.model,
-                "dataset": w.dataset,
-                **stream_settings(w.method, steps, None, *size, part["passes"]),
-                "points": 1,
-                "seed": config["seeds"][0],
-            },
-            "hyperparameters": stream_hyperparameters(config)
-            | {k: point[k] for k in STREAM_TUNED},
-        }
-    )
-
-
-def stream_job(w):
-    """Settings of one stream of the grid; `--chosen` puts in what the search chose."""
-    settings = typed(w, STREAM_COLUMNS, STREAMS)
-    return as_json(
-        model_job(w.model)
-        | data_job(w.dataset, w.seed)
-        | {
-            "split": "eval",
-            "settings": settings,
-            "hyperparameters": stream_hyperparameters(config)
-            | stream_candidates(config, w.method)[0],
-        }
-    )
+    The process that SLURM starts for a group does not learn of `keep-going` from Snakemake, but
+    only the jobs of groups ask for a turn, and there it can be told: a job that fails should not
+    keep the rest of its group from running.
+    """
+    if workflow.remote_exec and workflow.scheduler is not None:
+        workflow.scheduler.keepgoing = True
+    return 1

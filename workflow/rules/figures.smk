@@ -44,6 +44,7 @@ rule figures_of_tables:
                 *("sequential", "sequential_timings", "sequential_experiments"),
             )
         ],
+        sums=[f"{RESULTS}/tables.sha256", f"{RESULTS}/sequential.sha256"],
         script=SCRIPTS / "draw_figures.py",
         parts=[
             SCRIPTS / f"figures_{part}.py"
@@ -66,8 +67,8 @@ rule figures_of_tables:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         names=FIGURE_NAMES,
         results=lambda w: RESULTS,

@@ -13,8 +13,8 @@ rule prepare_model:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
     params:
         spec=lambda w: as_json(config["models"][w.model]),
     shell:
@@ -36,19 +36,11 @@ rule freeze:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
     params:
-        job=lambda w: as_json(
-            model_job(w.model)
-            | data_job(w.dataset, w.seed)
-            | {
-                "rows": all_rows_needed(config, w.model, w.dataset),
-                "held_out": not streams_of(config, w.model, w.dataset).empty,
-                "minibatch": config["hyperparameters"]["minibatch"],
-            }
-        ),
+        job=lambda w: as_json(freeze_job(config, w.model, w.dataset, int(w.seed))),
     shell:
         "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"
         " > {log} 2>&1"

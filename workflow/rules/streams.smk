@@ -18,11 +18,12 @@ rule tune_stream:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
+        turn=turn,
     params:
-        job=stream_tuning_job,
+        job=lambda w: as_json(stream_tuning_job(config, typed(w, STREAM_TUNING))),
     shell:
         "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
         " --out {output} > {log} 2>&1"
@@ -44,8 +45,8 @@ rule choose_for_streams:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     shell:
         "smedit choose --streams --results {input.results} --out {output} > {log} 2>&1"
 
@@ -66,11 +67,12 @@ rule stream:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
+        turn=turn,
     params:
-        job=stream_job,
+        job=lambda w: as_json(stream_job(config, typed(w, STREAMS))),
     shell:
         "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
         " --chosen {input.chosen} --out {output} > {log} 2>&1"
@@ -90,6 +92,7 @@ rule stream_tables:
         parts=SCRIPTS / "collect_tables.py",
     output:
         [f"{RESULTS}/{table}.csv" for table in STREAM_TABLES],
+        f"{RESULTS}/sequential.sha256",
     log:
         f"{RESULTS}/logs/sequential/tables.log",
     benchmark:
@@ -97,8 +100,8 @@ rule stream_tables:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         config=lambda w: as_json(config),
         results=lambda w: RESULTS,

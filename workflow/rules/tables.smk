@@ -14,6 +14,7 @@ rule tables_of_results:
         script=SCRIPTS / "collect_tables.py",
     output:
         [f"{RESULTS}/{table}.csv" for table in TABLES],
+        f"{RESULTS}/tables.sha256",
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:
@@ -21,8 +22,8 @@ rule tables_of_results:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         config=lambda w: as_json(config),
         results=lambda w: RESULTS,
@@ -44,8 +45,8 @@ rule provenance:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         config=lambda w: as_json(config),
         results=lambda w: RESULTS,

@@ -16,11 +16,12 @@ rule tune_cell:
         "../../environment.yml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
-        runtime=config["minutes"],
+        mem_mb=growing(config["memory_mb"]),
+        runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
+        turn=turn,
     params:
-        job=tuning_job,
+        job=lambda w: as_json(tuning_job(config, typed(w, TUNING))),
     shell:
         "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
         " --out {output} > {log} 2>&1"
@@ -42,7 +43,7 @@ rule choose:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     shell:
         "smedit choose --results {input.results} --out {output} > {log} 2>&1"

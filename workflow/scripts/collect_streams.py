@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from collect_tables import Result, interval, mean_with_interval, read_results, settings_of
-from smedit.errors import UserError
-from smedit.files import replacing
+from collect_tables import (
+    Result,
+    interval,
+    main,
+    mean_with_interval,
+    read_results,
+    settings_of,
+    write_tables,
+)
+from smedit.job_settings import stream_job, stream_tuning_job
 from smedit.stream_grid import (
     STREAM_COLUMNS,
     STREAM_TUNED,
@@ -60,8 +66,9 @@ def _rows(settings: dict[str, Any], point: dict[str, Any]) -> Iterator[dict[str,
         for scope, part in scopes.items():
             named = {"scope": scope, "metric": entry["metric"], "score": entry["score"]}
             yield named | mean_with_interval(entry["rows"][part])
-    named = {"scope": "held-out text", "metric": "perplexity", "score": "perplexity"}
-    yield named | _perplexity(point["held_out"])
+    if point["held_out"]:
+        named = {"scope": "held-out text", "metric": "perplexity", "score": "perplexity"}
+        yield named | _perplexity(point["held_out"])
     named = {"scope": "weights", "metric": "change", "score": "frobenius_norm"}
     yield named | {"value": point["change_norm"]}
 
@@ -144,19 +151,18 @@ def training_table(results: Iterable[Result]) -> pd.DataFrame:
     )
 
 
-def main() -> int:
-    """Write all tables; each is complete or not there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=json.loads, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    config, out = options.config, options.out
-    try:
-        results = read_results(out / "sequential" / "streams", stream_cells(config))
-        searched = read_results(out / "sequential" / "tuning", stream_tuning_cells(config))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def collect(config: Mapping[str, Any], out: Path) -> None:
+    """Read all streams below a folder and write their tables into it.
+
+    Raises
+    ------
+    UserError
+        If a result is missing or damaged, or a table cannot be written.
+    """
+    folder, search = out / "sequential" / "streams", out / "sequential" / "tuning"
+    results = read_results(folder, stream_cells(config), partial(stream_job, config))
+    points = stream_tuning_cells(config)
+    searched = read_results(search, points, partial(stream_tuning_job, config))
     tables = {
         "sequential": sequential_table(results),
         "sequential_timings": timings_table(results),
@@ -165,11 +171,8 @@ def main() -> int:
         "sequential_experiments": stream_experiments(config),
         "sequential_tuning": tuning_table(searched, STREAM_TUNED),
     }
-    for name, table in tables.items():
-        with replacing(out / f"{name}.csv") as part:
-            table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-    return 0
+    write_tables(tables, out / "sequential.sha256")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(collect))

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from smedit.grid import (
     grid_cells,
     tuning_cells,
 )
+from smedit.job_settings import cell_job, tuning_job
 from smedit.method import load_method, variant_name
+from smedit.results import read_result
+from smedit.sums import write_sums
 from smedit.tuning import tuning_table
 
 CONFIDENCE = 0.95
@@ -31,19 +35,24 @@ RESAMPLES = 2000
 Result = Mapping[str, Any]
 
 
-def read_results(folder: Path, cells: pd.DataFrame) -> list[Result]:
-    """Read the result file of every cell; each must hold the settings that its place stands for."""
-    results = []
+def read_results(
+    folder: Path, cells: pd.DataFrame, job_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[Result]:
+    """Read the result of every cell; each must be that of the job which its place stands for.
+
+    Raises
+    ------
+    UserError
+        If results are missing, damaged or of other settings; it names all of them.
+    """
+    results, problems = [], []
     for cell in cells.to_dict("records"):
-        path = folder / f"{cell_path(cell)}.json"
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            differs = [name for name in cell if result["settings"][name] != cell[name]]
-        except (OSError, json.JSONDecodeError, KeyError) as error:
-            raise UserError(f"{path}: not a result ({error}); delete it and run again") from error
-        if differs:
-            raise UserError(f"{path}: {differs[0]} is another cell's; delete it and run again")
-        results.append(result)
+            results.append(read_result(folder / f"{cell_path(cell)}.json", job_of(cell)))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     return results
 
 
@@ -203,19 +212,25 @@ def memory_table(results: Iterable[Result]) -> pd.DataFrame:
     )
 
 
-def main() -> int:
-    """Write all tables; each is complete or not there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=json.loads, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    config, out = options.config, options.out
-    try:
-        results = read_results(out / "cells", grid_cells(config))
-        searched = read_results(out / "tuning", tuning_cells(config))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def write_tables(tables: Mapping[str, pd.DataFrame], sums: Path) -> None:
+    """Write tables as CSV beside a file of their checksums; each is complete or not there."""
+    files = [sums.with_name(f"{name}.csv") for name in tables]
+    for file, table in zip(files, tables.values(), strict=True):
+        with replacing(file) as part:
+            table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+    write_sums(sums, files)
+
+
+def collect(config: Mapping[str, Any], out: Path) -> None:
+    """Read all results below a folder and write the tables into it.
+
+    Raises
+    ------
+    UserError
+        If a result is missing or damaged, or a table cannot be written.
+    """
+    results = read_results(out / "cells", grid_cells(config), partial(cell_job, config))
+    searched = read_results(out / "tuning", tuning_cells(config), partial(tuning_job, config))
     tables = {
         "scores": scores_table(results),
         "gains": gains_table(results),
@@ -225,11 +240,22 @@ def main() -> int:
         "experiments": experiment_cells(config),
         "tuning": tuning_table(searched),
     }
-    for name, table in tables.items():
-        with replacing(out / f"{name}.csv") as part:
-            table.to_csv(part, index=False, float_format="%.6g")
+    write_tables(tables, out / "tables.sha256")
+
+
+def main(collect: Callable[[Mapping[str, Any], Path], None]) -> int:
+    """Collect what the command line names; 2 and one line for each problem."""
+    parser = argparse.ArgumentParser(description="Result files → tables.")
+    parser.add_argument("--config", type=json.loads, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        collect(options.config, options.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(collect))

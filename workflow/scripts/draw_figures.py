@@ -9,7 +9,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures_data import StreamTables, Tables, read_stream_tables, read_tables
+from figures_data import (
+    REQUIRED,
+    REQUIRED_OF_STREAMS,
+    StreamTables,
+    Tables,
+    read_stream_tables,
+    read_tables,
+)
 from figures_mbps import adam_repeats, mbps_gain
 from figures_scores import data_size, inner_steps, tradeoff, train_batches
 from figures_streams import long_stream, retention, stream_model, stream_scores
@@ -18,6 +25,7 @@ from figures_streams_seconds import stream_seconds
 from figures_style import save, theme
 from figures_times import step_time
 from smedit.errors import UserError
+from smedit.sums import check_sums
 
 FIGURES: dict[str, Callable[[Tables], Figure]] = {
     "data_size": data_size,
@@ -84,6 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", nargs="+", choices=[*FIGURES, *STREAM_FIGURES], required=True)
     options = parser.parse_args(arguments)
     try:
+        if set(FIGURES) & set(options.figures):
+            check_sums(options.results / "tables.sha256", REQUIRED)
+        if set(STREAM_FIGURES) & set(options.figures):
+            check_sums(options.results / "sequential.sha256", REQUIRED_OF_STREAMS)
         draw(options.results, options.out, options.figures)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

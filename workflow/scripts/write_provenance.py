@@ -17,8 +17,11 @@ from typing import Any
 import pandas as pd
 
 from smedit.config import config_text
+from smedit.errors import UserError
 from smedit.files import replacing
+from smedit.readers import data_files
 
+MODELS = Path("resources/models")
 PACKAGES = (
     "smedit",
     "torch",
@@ -51,9 +54,26 @@ def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "job_seconds": job_seconds(results / "benchmarks"),
+        "model_files": {name: model_files(MODELS / name) for name in config["models"]},
+        "data_files": {name: file_sums(name, spec) for name, spec in config["datasets"].items()},
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "config": config,
     }
+
+
+def model_files(folder: Path) -> dict[str, str]:
+    """File → SHA-256 of a prepared model; empty if it is no longer there."""
+    sums = folder / "checksums.json"
+    if not sums.is_file():
+        return {}
+    files = json.loads(sums.read_text(encoding="utf-8"))
+    return {file: entry["sha256"] for file, entry in files.items()}
+
+
+def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
+    """File → SHA-256 of a dataset in a folder; a revision or this package fixes the others."""
+    files = data_files(name, spec)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def git_state() -> dict[str, Any]:
@@ -100,9 +120,13 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    text = json.dumps(provenance(options.config, options.results), indent=1)
-    with replacing(options.out) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    try:
+        text = json.dumps(provenance(options.config, options.results), indent=1)
+        with replacing(options.out) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

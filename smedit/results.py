@@ -1,0 +1,70 @@
+"""JSON files that carry checksums: of what they hold, and of the settings that they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smedit.errors import UserError
+from smedit.files import refuse, replacing
+
+CHECKSUMS = "checksums"
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_result(
+    result: Mapping[str, Any], out: Path, job: Mapping[str, Any] | None = None
+) -> None:
+    """Write a result with the checksums of itself and of the job that it is the result of.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    sums = {"content": checksum(result)}
+    if job is not None:
+        sums["job"] = checksum(job)
+    text = json.dumps({**result, CHECKSUMS: sums}, indent=1, allow_nan=False)
+    with replacing(out) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_result(path: Path, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read what `write_result` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    job
+        The settings that its place stands for; by default any will do.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, altered or of another job. All but a missing one are set
+        aside, so that the next run makes them anew.
+    """
+    try:
+        result = json.loads(path.read_bytes())
+        sums = result.pop(CHECKSUMS)
+    except OSError as error:
+        reason = error.strerror
+        raise UserError(
+            f"{path}: cannot be read ({reason}); the same command makes it anew"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        refuse(path, "not a whole result file")
+    if not isinstance(sums, dict) or sums.get("content") != checksum(result):
+        refuse(path, "was altered after it was written")
+    if job is not None and sums.get("job") != checksum(job):
+        refuse(path, "the result of other settings than its place stands for")
+    return result

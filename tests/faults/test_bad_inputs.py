@@ -1,0 +1,575 @@
+"""Bad inputs of every kind: each gives one line that says what, where and what to do.
+
+None ends in a traceback: a configuration is refused before any job, a command exits with status 2.
+Further cases stand in tests/unit (test_config.py, test_readers.py, test_model_sources.py).
+"""
+
+import copy
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import make_model
+from smedit.architectures import check_models
+from smedit.cli import main
+from smedit.config import check_config
+from smedit.errors import UserError
+from smedit.readers import load_requests
+from smedit.results import write_result
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NAN, INFINITY = float("nan"), float("inf")
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+LLAMA = "models/tiny-llama"
+DATA = "datasets/worldfacts-qa"
+MEND = "experiments/data_size/methods/0"
+ZSRE_HUB = {"format": "zsre", "target": "alt", "source": "hub", "repository": "a/b"}
+WHEEL = {"name": "some-wheel", "version": "1.0", "member": "model.gguf"}
+
+
+def pypi(**wheel):
+    return {
+        "source": "pypi",
+        "wheels": [{**WHEEL, **wheel}],
+        "gguf_sha256": "0" * 64,
+        "edit_modules": ["x"],
+    }
+
+
+def hub_files(train):
+    return {**ZSRE_HUB, "revision": COMMIT, "files": {"train": train, "eval": "b.json"}}
+
+
+CONFIGURATIONS = [
+    # numbers
+    ("hyperparameters/lr", True, "hyperparameters.lr: True is not of type 'number'"),
+    ("hyperparameters/lr", "1e-5", "'1e-5' is not of type 'number'; write it without quotes, and"),
+    ("hyperparameters/lr", 1e308, "hyperparameters.lr: the number is too large; the largest is 3e"),
+    ("hyperparameters/lr", -INFINITY, "hyperparameters.lr: -inf is not a finite number"),
+    ("hyperparameters/lr", None, "hyperparameters.lr: None is not of type 'number'"),
+    ("hyperparameters/loc_coef", -0.1, "loc_coef: -0.1 is less than the minimum of 0"),
+    ("hyperparameters/minibatch", 2.0, "minibatch: 2.0 is not of type 'integer'; write 2"),
+    ("hyperparameters/rank", 10**6, "rank: 1000000 is greater than the maximum of 65536"),
+    ("tuning/grid/SMEdit/lr", [1e-3, NAN], "tuning.grid.SMEdit.lr.1: nan is not a finite number"),
+    ("tuning/grid/SMEdit/lr", [1e-3, 1e-3], "[0.001, 0.001] has non-unique elements"),
+    ("tuning/grid/SMEdit/lr", [], "tuning.grid.SMEdit.lr: [] should be non-empty"),
+    ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
+    ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
+    ("seeds", [10**400], "seeds.0: the number is too large; the largest is 9.0072e+15"),
+    ("threads", 0, "threads: 0 is less than the minimum of 1"),
+    ("threads", 10**6, "threads: 1000000 is greater than the maximum of 1024"),
+    (f"{MEND}/bp_steps", -2, "methods.0.bp_steps: -2 is less than the minimum of 1"),
+    (f"{MEND}/bp_steps", [1, 1], "methods.0.bp_steps: [1, 1] has non-unique elements"),
+    ("sequential/hyperparameters/time_decay", 1.5, "time_decay: 1.5 is greater than the maximum"),
+    # names and folders
+    ("results_dir", "a b; rm -rf c", "results_dir: 'a b; rm -rf c' is not a plain path; use"),
+    ("results_dir", "../x", "results_dir: '../x' begins with '-' or has a part '.' or '..'; leave"),
+    ("results_dir", "a\0b", r"results_dir: 'a\x00b' has a character that cannot be printed; remo"),
+    ("results_dir", "x" * 5000, "results_dir: 'xxx"),
+    ("results_dir", "README.md/x", "'README.md/x': README.md is a file; name another folder"),
+    ("figures_dir", "smoke/results", "figures_dir: 'smoke/results' is results_dir, too; name an"),
+    ("figures_dir", "smoke/results/", "'smoke/results/' is not a plain path; use letters"),
+    ("models", {"../x": {}}, "models: '../x' is not a plain name; use at most 100 letters"),
+    ("models", {"a~b": {}}, "models: 'a~b' is not a plain name; use"),
+    ("models", {"tiny\n": {}}, r"models: 'tiny\n' has a character that cannot be printed; remove"),
+    ("models", {"é": {}}, "models: 'é' is not a plain name; use"),
+    ("models", {"x" * 300: {}}, "is not a plain name; use at most 100 letters"),
+    ("datasets", {7: {}}, "datasets: the key 7 is not text; put it in quotes"),
+    # models
+    (f"{LLAMA}/edit_modules", ["h.{3..2}.up"], "the range of 'h.{3..2}.up' has 0 indices; write"),
+    (f"{LLAMA}/edit_modules", ["h.{2..3..0}.up"], "'h.{2..3..0}.up' has 0 indices; write it as"),
+    (f"{LLAMA}/edit_modules", ["h.{0..999999}.up"], "'h.{0..999999}.up' has 1000000 indices; wr"),
+    (f"{LLAMA}/edit_modules", ["h.{2..3}.up", "h.3.up"], "'h.3.up' stands there twice; leave one"),
+    (f"{LLAMA}/edit_modules", ["model.layers.{2,3}.mlp"], "has no edit module 'model.layers.{2,3}"),
+    (f"{LLAMA}/step", 3, "tiny-llama: unknown key 'step'; did you mean 'steps'?"),
+    (f"{LLAMA}/path", "here", "tiny-llama.path: has no effect with the other keys beside it; leav"),
+    (f"{LLAMA}/architecture", "", "tiny-llama.architecture: '' is not a path; write one whose"),
+    (f"{LLAMA}/architecture", "x" * 300, "x… is not a path; write one whose parts have at most"),
+    (f"{LLAMA}/architecture", "config/smoke.yaml", "smoke.yaml: transformers cannot build it"),
+    (LLAMA, pypi(version=">=1"), "wheels.0.version: '>=1' is not one exact version; write it as"),
+    (LLAMA, pypi(member="../x"), "wheels.0.member: '../x' is not a path inside the wheel; write"),
+    (LLAMA, pypi(name="--index-url"), "wheels.0.name: '--index-url' is not the name of a package"),
+    # datasets
+    (DATA, ZSRE_HUB, "worldfacts-qa: the key 'revision' is missing"),
+    (DATA, {**ZSRE_HUB, "revision": "main"}, "revision: 'main' is not a full commit hash; write"),
+    (DATA, {**hub_files("a.json"), "repository": "../x"}, "'../x' is not a repository of the hub;"),
+    (DATA, hub_files("../a.json"), "files.train: '../a.json' is not a .json, .jsonl, .csv or"),
+    (DATA, hub_files("a.pkl"), "files.train: 'a.pkl' is not a .json, .jsonl, .csv or"),
+    (DATA, hub_files("https://x/a.json"), "files.train: 'https://x/a.json' is not a .json, .jsonl"),
+    (f"{DATA}/data_dir", "data", "worldfacts-qa.data_dir: has no effect with the other keys"),
+    ("datasets/worldfacts-cloze/target", "alt", "cloze.target: has no effect with the other keys"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), CONFIGURATIONS, ids=lambda v: str(v)[:40])
+def test_a_bad_configuration(key, value, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
+    *path, last = key.split("/")
+    place = config
+    for part in path:
+        place = place[int(part) if part.isdigit() else part]
+    place[last] = value
+    with pytest.raises(UserError) as caught:
+        check_config(config, SCHEMA)
+        check_models(config["models"])
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+def test_a_configuration_that_is_none():
+    for config in (None, [], "text", 7):
+        with pytest.raises(UserError, match=r"config: top level: .* is not of type 'object'"):
+            check_config(config, SCHEMA)
+    config = {}
+    config["models"] = config
+    with pytest.raises(UserError, match="config: holds itself, or is nested too deeply; write it"):
+        check_config(config, SCHEMA)
+
+
+RUNS = [
+    ("lr: .nan", [], "config: hyperparameters.lr: nan is not a finite number"),
+    ("lr: 1e-3", [], "'1e-3' is not of type 'number'; write it without quotes, and with"),
+    ("lr: [", [], "Config file is not valid JSON or YAML"),
+    ("lr: 0.1", ["seeds=0"], "config: seeds: 0 is not of type 'array'"),
+    ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
+]
+
+
+@pytest.mark.parametrize(("lr", "overrides", "message"), RUNS)
+def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
+    smoke = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "bad.yaml"
+    file.write_text(re.sub(r"(?m)^  lr: .*$", f"  {lr}", smoke))
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", str(file)]
+    command += ["--config", *overrides] if overrides else []
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert run.returncode != 0
+    assert message in run.stdout + run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+HYPER = {
+    **{"minibatch": 2, "meta_lr": 1e-3, "loc_coef": 0.6, "max_grad_norm": 1.0, "lr": 1e-2},
+    **{"reg_coef": 0.01, "rank": 8, "n_blocks": 2},
+}
+SETTINGS = {
+    **{"model": "tiny", "dataset": "d", "method": "SMEdit", "bp_steps": 2, "locality": "norm"},
+    **{"adam_repeats": 2, "train_from": "original", "n_edits": 2, "train_batches": 1, "seed": 0},
+}
+JOB = {
+    "model": "tiny",
+    "model_folder": "unused",
+    "edit_modules": ["model.layers.2.mlp.down_proj"],
+    "precision": "float32",
+    "device": "cpu",
+    "threads": 1,
+    "dataset": "d",
+    "dataset_spec": {"format": "zsre", "source": "builtin", "target": "alt"},
+    "seed": 0,
+}
+FREEZE = {**JOB, "minibatch": 2, "held_out": False, "rows": {"train": 2, "tune": 1, "eval": 2}}
+CELL = {
+    **JOB,
+    **{"split": "eval", "eval_edits": 2, "settings": SETTINGS, "hyperparameters": HYPER},
+}
+
+
+def refused(capsys, *arguments):
+    """Run a command that must fail: its one line on standard error that begins with error."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # of the parser
+        status = stop.code
+    text = capsys.readouterr().err
+    assert status == 2
+    assert "Traceback" not in text
+    (line,) = re.findall(r"(?m)^(?:smedit[\w -]*: )?error: (.*)$", text)
+    assert len(line) < 700
+    return line
+
+
+def freeze(folder, spec, **changes):
+    job = {**FREEZE, "dataset_spec": spec, **changes}
+    out = [folder / "states.safetensors", "--before", folder / "before.json"]
+    return ["freeze", "--job", json.dumps(job), "--out", *out]
+
+
+# --- datasets -------------------------------------------------------------------------------------
+
+
+def row(i, **changes):
+    subject = f"Tower {i}"
+    return {
+        "subject": subject,
+        "src": f"Who built {subject}?",
+        "rephrase": f"{subject} was built by whom?",
+        "alt": "Ona Tresk",
+        "loc": f"nq question: who saw {subject} fall",
+        "loc_ans": "nobody",
+        **changes,
+    }
+
+
+def rows(*changed, start=0):
+    """Forty rows; the first ones are changed as asked."""
+    return [row(start + i, **(changed[i] if i < len(changed) else {})) for i in range(40)]
+
+
+def text(*changed):
+    return json.dumps(rows(*changed)).encode()
+
+
+def twice(times):
+    return json.dumps(rows() + rows()[:times]).encode()
+
+
+LONG = " ".join(f"w{i % 60}" for i in range(3000))  # about 10,000 characters and 3,000 tokens
+
+DATASETS = [
+    # files
+    (b"", "zsre_mend_train.json: not complete JSON (Expecting value: line 1 column 1 (char 0)); d"),
+    (text()[:-100], "zsre_mend_train.json: not complete JSON (Unterminated string"),
+    (b'[{"subject": "Caf\xc3', "can't decode byte 0xc3 in position 17: unexpected end of data"),
+    (json.dumps(rows()).encode("utf-16"), "not complete JSON ('utf-8' codec can't decode byte"),
+    (b"\n".join(json.dumps(r).encode() for r in rows()), "Extra data: line 2 column 1 (char"),
+    (b"subject,src\nTower,Who?\n", "not complete JSON (Expecting value: line 1"),
+    (pickle.dumps(rows()), "not complete JSON ('utf-8' codec can't decode byte 0x80"),
+    (b"[" * 100_000, "not complete JSON (maximum recursion depth exceeded"),
+    (b"[" + b"9" * 5000 + b"]", "not complete JSON (Exceeds the limit"),
+    (b'{"rows": []}', "zsre_mend_train.json: dict instead of a list of rows; restore it"),
+    (b"[null]", "zsre_mend_train.json, row 1: NoneType instead of an object; restore the file"),
+    # rows
+    (text({}, {"src": ""}), "zsre_mend_train.json, row 2, field src: empty; fill it in or remove"),
+    (text({"loc": " \t\n\u00a0\u2003"}), "row 1, field loc: empty; fill it in or remove the row"),
+    (text({"rephrase": "\u200b\u2060\ufeff"}), "row 1, field rephrase: empty; fill it in or rem"),
+    (text({"alt": ""}, {"alt": " "}, {"alt": "\u200b"}), "row 1, field alt: the target is empty;"),
+    (text({"alt": NAN}), "row 1, field alt: float instead of text; correct it"),
+    (text({"alt": [["Ona"]]}), "row 1, field alt: list instead of text; correct it"),
+    (text({"src": ["Who?"]}), "row 1, field src: list instead of text; correct it"),
+    (text({"loc_ans": None}), "row 1, field loc_ans: missing; add it or remove the row"),
+    (text({"alt": "Ona \ud83d"}), r"field alt: holds '\ud83d', which is no character; correct it"),
+    (text({"subject": "Tower\0 0"}), r"field subject: holds '\x00', which is no character; corr"),
+    (text(*3 * [{"subject": "Gate"}]), "the prompt does not name the subject 'Gate'; correct the"),
+    (twice(30), "row 41: the same as row 1; remove one of them (30 of 70 rows are unusable; at"),
+    # prompts for the model
+    (text(*40 * [{"rephrase": LONG}]), "tiny: the prompt 'w0 w1 w2"),
+]
+
+
+def dataset(folder, train):
+    (folder / "zsre_mend_train.json").write_bytes(train)
+    (folder / "zsre_mend_eval.json").write_text(json.dumps(rows(start=100)))
+    return {"format": "zsre", "source": "folder", "data_dir": str(folder), "target": "alt"}
+
+
+@pytest.mark.parametrize(("train", "message"), DATASETS, ids=lambda v: str(v)[:40])
+def test_a_bad_dataset(train, message, tiny, tmp_path, capsys):
+    spec = dataset(tmp_path, train)
+    assert message in refused(capsys, *freeze(tmp_path, spec))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "zsre_mend_train.json",
+        "zsre_mend_eval.json",
+    }
+
+
+def test_a_long_prompt_is_shown_in_part(tiny, tmp_path, capsys):
+    spec = dataset(tmp_path, text(*40 * [{"rephrase": LONG}]))
+    line = refused(capsys, *freeze(tmp_path, spec))
+    assert re.search(r"w\d*… with its answer has 300\d tokens, more than the model's context", line)
+    assert line.endswith("of 2048; shorten or remove the row")
+    assert len(line) < 250
+
+
+SOURCES = [
+    ({"data_dir": "nowhere"}, "dataset d, key data_dir: no folder nowhere; correct the path"),
+    ({"data_dir": "~nobody-here/x"}, "key data_dir: no folder ~nobody-here/x; correct the path"),
+    ({"data_dir": ""}, "dataset d, key data_dir: missing; name the folder with the files"),
+    ({"data_dir": "a\0b"}, r"--job: dataset_spec.data_dir: 'a\x00b' has a character that cannot"),
+    ({"data_dir": 7}, "--job: dataset_spec.data_dir: 7 is not of type 'string'"),
+    ({"source": "hub"}, "dataset d, key repository: missing; name it as owner/name"),
+    ({"source": "hub", "repository": "a/b", "revision": "v1"}, "'v1' is not a full commit (40 hex"),
+    ({"source": ["hub"]}, "dataset d, key source: ['hub'] is unknown; did you mean hub?"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), SOURCES, ids=lambda v: str(v)[:40])
+def test_a_bad_source_of_data(changes, message, tiny, tmp_path, capsys):
+    spec = {"format": "zsre", "source": "folder", "data_dir": ".", "target": "alt", **changes}
+    assert message in refused(capsys, *freeze(tmp_path, spec))
+
+
+ODD_BUT_RIGHT = {
+    "emoji": {"src": "Who built Tower 0 🏗️👩‍👩‍👧?", "alt": "🦊"},
+    "right to left": {"src": "מי בנה את Tower 0؟", "alt": "أونا"},
+    "accents apart from letters": {"subject": "Caf\u00e9", "src": "Who built Cafe\u0301?"},
+    "several lines": {"src": "Tower 0.\n\tWho built it?\r\n"},
+    "10,000 characters that fit the context": {"src": f"Tower 0 {'long' * 2500}?"},
+    "text that looks like code": {"src": "Tower 0 {} %s ${HOME} `id` '; --", "alt": "../../x"},
+}
+
+
+@pytest.mark.parametrize("changes", ODD_BUT_RIGHT.values(), ids=ODD_BUT_RIGHT)
+def test_odd_rows_that_are_right_are_taken(changes, tiny, tmp_path):
+    spec = dataset(tmp_path, text(changes))
+    job = freeze(tmp_path, spec, rows={"train": 40, "tune": 1, "eval": 2})
+    assert main([str(argument) for argument in job]) == 0
+    tokens = json.loads((tmp_path / "before.json").read_text(encoding="utf-8"))["tokens"]
+    assert changes.get("src", "").strip() in tokens["prompts"]
+    assert f" {changes.get('alt', 'Ona Tresk')}" in tokens["answers"]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_taken(tmp_path):
+    lines = json.dumps(rows(), indent=1).replace("\n", "\r\n").encode("utf-8-sig")
+    assert len(load_requests("d", dataset(tmp_path, lines), 0).train) == 40
+
+
+def test_a_row_that_stands_twice_is_taken_once(tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="smedit"):
+        splits = load_requests("d", dataset(tmp_path, twice(1)), 0)
+    assert len(splits.train) == 40
+    assert "left out 1 of 41 rows (rows 41); the first: zsre_mend_train.json, row 41" in caplog.text
+
+
+# --- command lines --------------------------------------------------------------------------------
+
+
+def without(job, *keys):
+    job = copy.deepcopy(job)
+    place = job
+    for key in keys[:-1]:
+        place = place[key]
+    del place[keys[-1]]
+    return json.dumps(job)
+
+
+def having(job, part, **changes):
+    return json.dumps({**job, part: {**job[part], **changes}})
+
+
+JOBS = [
+    ("freeze", "{", "argument --job: not JSON: Expecting property name enclosed in double quotes"),
+    ("freeze", "[" * 100_000, "argument --job: not JSON: maximum recursion depth exceeded"),
+    ("freeze", "7", "--job: top level: 7 is not of type 'object'"),
+    ("freeze", without(FREEZE, "threads"), "--job: top level: the key 'threads' is missing"),
+    ("freeze", having(FREEZE, "rows", evl=3), "--job: rows: unknown key 'evl'; did you mean 'eva"),
+    ("freeze", json.dumps({**FREEZE, "threads": "two"}), "threads: 'two' is not of type 'integer'"),
+    ("freeze", json.dumps({**FREEZE, "device": "gpu"}), "device: unknown value 'gpu'; did you me"),
+    ("freeze", json.dumps({**FREEZE, "edit_modules": []}), "edit_modules: [] should be non-empty"),
+    ("freeze", having(FREEZE, "rows", eval=10**6), "1000000 rows of the eval split are needed, th"),
+    ("run-cell", without(CELL, "settings", "method"), "--job: settings: the key 'method' is miss"),
+    ("run-cell", having(CELL, "settings", method="SMEdt"), "unknown method 'SMEdt'; known: FT-L"),
+    ("run-cell", having(CELL, "settings", method="FT-L"), "FT-L edits in sequence only; use run-s"),
+    ("run-cell", json.dumps({**CELL, "eval_edits": 1}), "1 requests are fewer than n_edits 2; us"),
+    ("run-cell", having(CELL, "settings", bp_steps=0), "settings.bp_steps: 0 is less than the mi"),
+    ("run-cell", having(CELL, "settings", n_edits=2.0), "2.0 is not of type 'integer'; write 2"),
+    ("run-cell", having(CELL, "hyperparameters", lr=NAN), "hyperparameters.lr: nan is not a fini"),
+    ("run-cell", having(CELL, "hyperparameters", lr=-INFINITY), "lr: -inf is not a finite number"),
+    ("run-cell", json.dumps({**CELL, "split": "train"}), "split: unknown value 'train'; known: ev"),
+    ("run-stream", json.dumps(CELL), "--job: hyperparameters: the key 'reg_power' is missing"),
+    ("benchmark", "{}", "--job: top level: the key 'settings' is missing"),
+]
+
+
+@pytest.fixture(scope="module")
+def freezer(tmp_path_factory):
+    """What `freeze` writes for these jobs."""
+    folder, model = tmp_path_factory.mktemp("frozen"), make_model()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smedit.jobs.load_model", lambda *_: model.model)
+        patch.setattr("smedit.jobs.load_tokenizer", lambda _: model.tokenizer)
+        arguments = freeze(folder, JOB["dataset_spec"])
+        assert main([str(argument) for argument in arguments]) == 0
+    return folder
+
+
+@pytest.fixture
+def frozen(tiny, freezer, tmp_path):
+    """The same files, for one test."""
+    shutil.copytree(freezer, tmp_path, dirs_exist_ok=True)
+    return [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
+
+
+@pytest.mark.parametrize(("command", "job", "message"), JOBS, ids=lambda v: str(v)[:40])
+def test_a_bad_job(command, job, message, frozen, tmp_path, capsys):
+    capsys.readouterr()
+    out = tmp_path / "out"
+    files = {"freeze": ["--before", tmp_path / "b"], "benchmark": []}
+    more = files.get(command, ["--states", *frozen])
+    assert message in refused(capsys, command, "--job", job, "--out", out, *more)
+    assert not out.exists()
+
+
+def prepare(spec, out="m"):
+    return ["prepare-model", "--name", "m", "--spec", json.dumps(spec), "--out", out]
+
+
+def cell(*more):
+    return ["run-cell", "--job", json.dumps(CELL), *more]
+
+
+FROZEN = ("--states", "states.safetensors", "--before", "before.json")
+COMMANDS = [
+    ([], "the following arguments are required: COMMAND"),
+    (["freze"], "argument COMMAND: invalid choice: 'freze' (choose from"),
+    (["freeze", "--job", "{}"], "the following arguments are required: --out, --before"),
+    (cell(*FROZEN, "--out", "no/where/x.json"), "argument --out: there is no folder no/where; ma"),
+    (cell(*FROZEN, "--out", "folder"), "argument --out: folder is a folder; name a file in it"),
+    (cell("--states", "no", "--before", "before.json", "--out", "x"), "no: is missing"),
+    (cell(*FROZEN[:2], "--before", "no", "--out", "x"), "no: cannot be read (No such file or dir"),
+    (cell(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
+    (cell(*FROZEN[:2], "--before", "other.json", "--out", "x"), "other.json: has no 'states', so"),
+    (
+        ["choose", "--results", "other.json", "--out", "x"],
+        "other.json: has no 'settings', so",
+    ),
+    (["choose", "--results", "no.json", "--out", "x"], "no.json: cannot be read (No such file or"),
+    (prepare({}), "--spec: top level: the key 'source' is missing"),
+    (prepare({"source": "path", "path": 7}), "--spec: path: 7 is not of type 'string'"),
+    (prepare({"source": "path", "path": "no"}), "model 'm': path no is not a folder; correct the"),
+    (prepare({"source": "path", "path": "~nobody-here"}), "~nobody-here is not a folder; correct"),
+    (prepare({"source": "path", "path": "x"}, "folder"), "folder is there and is no prepared mod"),
+    (prepare({"source": "hub", "repository": "a/b", "revision": "v1"}), "'v1' is not a full commi"),
+    (prepare({"source": "random", "architecture": "no", "seed": 0}), "architecture no: no such fi"),
+    (["warm-start", "--listener", "one"], "argument --listener: invalid int value: 'one'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS, ids=lambda v: " ".join(v)[:60])
+def test_a_bad_command(arguments, message, frozen, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_text("")
+    (tmp_path / "file").write_text("no JSON")
+    write_result({"another": "kind"}, tmp_path / "other.json")
+    capsys.readouterr()
+    assert message in refused(capsys, *arguments)
+    assert (tmp_path / "folder" / "kept").exists()
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_whole_number_as_step_size_is_taken(frozen, tmp_path):
+    job = having(CELL, "hyperparameters", lr=1)
+    files = ["--states", *map(str, frozen), "--out", str(tmp_path / "x")]
+    assert main(["run-cell", "--job", job, *files]) == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.\nMore\nlines"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_too_little_memory(error, frozen, tmp_path, capsys, monkeypatch):
+    def train(*_, **__):
+        raise error
+
+    monkeypatch.setattr("smedit.experiment.meta_train", train)
+    capsys.readouterr()
+    line = refused(capsys, *cell("--states", *frozen, "--out", tmp_path / "x"))
+    assert "memory" in line
+    assert line.endswith("; use fewer edits, a smaller model or a machine with more memory")
+
+
+# --- model files ----------------------------------------------------------------------------------
+
+
+def change_json(file, **changes):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def spread(folder, file):
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": file}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+MODEL_FILES = {
+    "no configuration": (
+        lambda f: (f / "config.json").unlink(),
+        "has no config.json",
+    ),
+    "no tokenizer": (
+        lambda f: [path.unlink() for path in f.glob("tokenizer*")],
+        "has no tokenizer files",
+    ),
+    "a dangling link": (
+        lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").symlink_to("no")),
+        "has no *.safetensors; other formats are not read, choose a revision or folder with",
+    ),
+    "a lacking part": (
+        lambda f: spread(f, "model-00002-of-00002.safetensors"),
+        "does not hold 'model-00002-of-00002.safetensors', which its index of weights names; com",
+    ),
+    "a part elsewhere": (
+        lambda f: spread(f, "../outside.safetensors"),
+        "does not hold '../outside.safetensors', which its index of weights names; complete the",
+    ),
+    "a broken index": (
+        lambda f: (f / "model.safetensors.index.json").write_text("[]"),
+        "cannot be read (TypeError: list indices must be integers or slices, not str); restore it",
+    ),
+    "truncated weights": (
+        lambda f: (f / "model.safetensors").write_bytes(b"\0" * 1000),
+        "cannot be loaded (SafetensorError: ",
+    ),
+    "an empty configuration": (
+        lambda f: (f / "config.json").write_text(""),
+        "cannot be loaded (OSError: It looks like the config file at",
+    ),
+    "an impossible size": (
+        lambda f: change_json(f / "config.json", hidden_size=-1),
+        "cannot be loaded (StrictDataclassClassValidationError: ",
+    ),
+    "an empty tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text("{}"),
+        "cannot be loaded (KeyError: 'added_tokens')",
+    ),
+    "another model's tokenizer": (
+        lambda f: change_json(f / "tokenizer.json", added_tokens=[new_token(5000)]),
+        "m: its tokenizer gives token 512, its vocabulary ends at 511; use the tokenizer that bel",
+    ),
+}
+
+
+def new_token(number):
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": number, "content": "Tower", **plain}
+
+
+@pytest.mark.parametrize(("damage", "message"), MODEL_FILES.values(), ids=MODEL_FILES)
+def test_a_bad_model_folder(damage, message, tmp_path, capsys):
+    """It is refused when it is prepared or, at the latest, before anything is computed with it."""
+    shutil.copytree(TINY_LLAMA, tmp_path / "weights")
+    damage(tmp_path / "weights")
+    spec = {"source": "path", "path": str(tmp_path / "weights")}
+    arguments = prepare(spec, str(tmp_path / "m"))
+    status = main(arguments)
+    if status == 0:
+        (tmp_path / "data").mkdir()
+        model = {"model": "m", "model_folder": str(tmp_path / "m")}
+        arguments = freeze(tmp_path, dataset(tmp_path / "data", text()), **model)
+    capsys.readouterr()
+    assert message in refused(capsys, *arguments)
+    assert not list(tmp_path.glob("*.part"))

@@ -1,0 +1,116 @@
+"""Files that a job reads, damaged: one clear line, and the next run makes them anew."""
+
+import json
+
+import pytest
+import torch
+from damage import alter, cut, empty
+from safetensors.torch import load_file, save_file
+from test_cli import make_job
+from test_stream_cell import fail_in_batch, run_stream, stream_job
+
+from smedit.cli import main
+from smedit.errors import UserError
+from smedit.files import set_refused_aside
+from smedit.results import read_result, write_result
+from smedit.sums import check_sums, write_sums
+from smedit.tensor_files import load_tensors, save_tensors
+
+INPUTS = ("states.safetensors", "before.json", "chosen.json")
+
+
+@pytest.fixture(autouse=True)
+def tiny_everything(tiny, short_text):
+    """A tiny model, and two short paragraphs as its held-out text."""
+
+
+def run_cell(folder):
+    """Make what a cell reads if it is missing, as the workflow would, then run the cell."""
+    states, before, chosen = (folder / name for name in INPUTS)
+    if not (states.exists() and before.exists()):
+        job = make_job(rows={"train": 8, "tune": 4, "eval": 8}, held_out=False)
+        files = ["--out", states, "--before", before]
+        assert main([str(a) for a in ["freeze", "--job", json.dumps(job), *files]]) == 0
+    if not chosen.exists():
+        write_result({"SMEdit": {"lr": 1e-2, "reg_coef": 0.01}}, chosen)
+    out = folder / "cell.json"
+    files = ["--states", states, "--before", before, "--chosen", chosen, "--out", out]
+    return main([str(a) for a in ["run-cell", "--job", json.dumps(make_job()), *files]]), out
+
+
+@pytest.mark.parametrize("damage", [cut, alter, empty])
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_damaged_input_is_named_and_made_anew(tmp_path, capsys, name, damage):
+    _, out = run_cell(tmp_path)
+    scores = read_result(out)["scores"]
+    out.unlink()
+    damage(tmp_path / name)
+    status, out = run_cell(tmp_path)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert status == 2 and not out.exists()
+    assert line.startswith(f"error: {tmp_path / name}: ")
+    assert "delete it and run the same command again" in line
+    assert set_refused_aside([str(tmp_path)]) == [tmp_path / f"{name}.damaged"]
+    status, out = run_cell(tmp_path)
+    assert status == 0
+    assert read_result(out)["scores"] == scores
+
+
+@pytest.mark.parametrize("damage", [cut, alter, empty])
+def test_with_a_damaged_checkpoint_a_stream_starts_anew_and_says_so(
+    tmp_path, caplog, monkeypatch, damage
+):
+    repair = fail_in_batch(monkeypatch, 5, OSError("the power went"))
+    run_stream(tmp_path, stream_job())
+    repair()
+    damage(tmp_path / "result.checkpoint")
+    caplog.clear()
+    status, out = run_stream(tmp_path, stream_job())
+    assert status == 0
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warning.startswith(f"starting anew: {tmp_path}/result.checkpoint: ")
+    assert [point["n_sequences"] for point in read_result(out)["points"]] == [0, 3, 5]
+    assert not list(tmp_path.glob("result.checkpoint*"))
+
+
+@pytest.mark.parametrize("checksums", ["null", "[]", "{}"])
+def test_a_result_with_other_checksums_is_refused(tmp_path, checksums):
+    path = tmp_path / "result.json"
+    path.write_text(f'{{"scores": [], "checksums": {checksums}}}')
+    with pytest.raises(UserError, match="was altered after it was written"):
+        read_result(path)
+
+
+def test_what_was_made_anew_is_not_set_aside(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("half")
+    with pytest.raises(UserError):
+        read_result(path)
+    write_result({}, path)
+    assert set_refused_aside([str(tmp_path)]) == []
+    assert read_result(path) == {}
+
+
+@pytest.mark.parametrize("n_bytes", [0, 30, 70, 75])
+def test_cut_checksums_of_tables_are_refused(tmp_path, n_bytes):
+    table, sums = tmp_path / "scores.csv", tmp_path / "tables.sha256"
+    table.write_text("a,b\n")
+    write_sums(sums, [table])
+    check_sums(sums, ["scores"])
+    sums.write_bytes(sums.read_bytes()[:n_bytes])
+    with pytest.raises(UserError, match=r"tables\.sha256: does not list scores\.csv; delete it"):
+        check_sums(sums, ["scores"])
+
+
+def test_a_value_that_changed_in_a_tensor_file_is_noticed(tmp_path):
+    """A file that is whole and valid, with one number of another value."""
+    path = tmp_path / "shift.safetensors"
+    save_tensors(path, {"shift": torch.ones(3)}, {"done": 1})
+    tensors, notes = load_tensors(path)
+    assert tensors["shift"].tolist() == [1, 1, 1] and notes == {"done": 1}
+    metadata = json.loads(path.read_bytes()[8:].partition(b"}}")[0] + b"}}")["__metadata__"]
+    changed = load_file(path)
+    changed["shift"][1] = 2
+    save_file(changed, path, metadata)
+    with pytest.raises(UserError, match=r"shift\.safetensors: was altered after it was written"):
+        load_tensors(path)

@@ -1,0 +1,82 @@
+"""A full disk, and a folder that cannot be written: one clear line, nothing half-written."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from test_cli import make_job
+from test_damaged_files import run_cell
+
+from smedit.cli import main
+from smedit.errors import UserError
+from smedit.files import check_writable
+from smedit.results import read_result
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("making a small file system needs the right to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(autouse=True)
+def tiny_everything(tiny, short_text):
+    """A tiny model."""
+
+
+def fill(folder):
+    (folder / "ballast").write_bytes(b"0" * (shutil.disk_usage(folder).free - 4096))
+
+
+def error_of(capsys):
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    return line
+
+
+def test_a_result_that_does_not_fit(small_disk, capsys):
+    status, out = run_cell(small_disk)
+    assert status == 0
+    scores = read_result(out)["scores"]
+    out.unlink()
+    fill(small_disk)
+    status, out = run_cell(small_disk)
+    assert status == 2
+    message = f"error: {out}: cannot be written (No space left on device); make room"
+    assert error_of(capsys).startswith(message)
+    assert {path.name for path in small_disk.iterdir()} == {
+        *("states.safetensors", "before.json", "chosen.json", "ballast")
+    }
+    (small_disk / "ballast").unlink()
+    status, out = run_cell(small_disk)
+    assert status == 0 and read_result(out)["scores"] == scores
+
+
+def test_frozen_states_that_do_not_fit(small_disk, capsys):
+    fill(small_disk)
+    job = json.dumps(make_job(rows={"train": 8, "tune": 4, "eval": 8}, held_out=False))
+    states, before = small_disk / "states.safetensors", small_disk / "before.json"
+    assert main(["freeze", "--job", job, "--out", str(states), "--before", str(before)]) == 2
+    assert f"error: {states}: cannot be written (" in error_of(capsys)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+def test_a_read_only_folder(small_disk, capsys):
+    check_writable([str(small_disk / "results")])
+    run_cell(small_disk)
+    (small_disk / "cell.json").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    status, out = run_cell(small_disk)
+    assert status == 2
+    assert f"error: {out}: cannot be written (Read-only file system)" in error_of(capsys)
+    with pytest.raises(
+        UserError, match=r"results: nothing can be written there; make .*disk a wri"
+    ):
+        check_writable([str(small_disk / "results")])

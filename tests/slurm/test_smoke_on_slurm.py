@@ -1,0 +1,210 @@
+"""The smoke workflow on a real SLURM, with mishaps on the way, against a run without SLURM."""
+
+import csv
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import VARYING, copy_suite, kill
+
+PROFILE = [
+    *(sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm"),
+    *("--configfile", "config/smoke.yaml", "--config", "gpus_per_job=1"),
+    *("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-keep-successful-logs"),
+    *("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"),
+    *("--retries", "1", "smoke"),
+]
+TIGHT = ["--set-resources", "freeze:mem_mb=1100*attempt-700", "choose:runtime=attempt"]
+"""Too little for the first attempt at `freeze`; and no time for a `choose` that hangs once."""
+
+METHODS = {"MEND", "SMEdit", "UltraEdit"}
+
+BROKEN = "cells/model~tiny-gpt2/dataset~worldfacts-qa/method~MEND/"
+"""Part of the path of the cell that fails until it is mended."""
+
+SMEDIT = """\
+#!/bin/sh
+# Runs smedit, notes in the job's log where it runs, and has mishaps.
+echo "slurm job [$SLURM_JOB_ID], warm start [$SMEDIT_WARM_START]"
+case "$*" in
+    choose\\ --results*tiny-llama*) mkdir {folder}/hung 2> /dev/null && exec sleep 600 ;;
+    run-cell*{broken}*) test -e {folder}/mended || {{ echo "error: a mishap"; exit 1; }} ;;
+esac
+exec {smedit} "$@"
+"""
+
+
+def small_suite(folder):
+    """A copy of the suite, whose smoke configuration has one dataset and three methods, for time.
+
+    Its grid has four cells for each model, and ten streams.
+    """
+    suite = copy_suite(folder / "suite")
+    path = suite / "config/smoke.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["datasets"]["worldfacts-cloze"]
+    for part in (config, config["sequential"]):
+        for experiment in part["experiments"].values():
+            known = [m for m in experiment["methods"] if m["method"] in METHODS]
+            experiment["methods"] = known
+    path.write_text(yaml.safe_dump(config))
+    return suite
+
+
+def environment_of(suite, environment, *folders):
+    """Variables of a run of a copy: its own code, and programs of the virtual environment."""
+    path = [*map(str, folders), str(Path(sys.executable).parent), environment["PATH"]]
+    return {**environment, "PYTHONPATH": str(suite), "PATH": ":".join(path)}
+
+
+class Runs:
+    """A run with mishaps, the same command again once they are mended, and what SLURM says."""
+
+    def __init__(self, cluster, folder):
+        self.suite = small_suite(folder)
+        self.results = self.suite / "smoke/results"
+        mishaps = folder / "mishaps"
+        mishaps.mkdir()
+        smedit = mishaps / "smedit"
+        real = Path(sys.executable).with_name("smedit")
+        smedit.write_text(SMEDIT.format(folder=mishaps, broken=BROKEN, smedit=real))
+        smedit.chmod(smedit.stat().st_mode | stat.S_IXUSR)
+        environment = environment_of(self.suite, cluster.environment, mishaps)
+
+        self.status, self.said = self._run(environment)
+        self.cells = {p: p.stat().st_mtime_ns for p in (self.results / "cells").rglob("*.json")}
+        failed = self.results / "failed.csv"
+        assert failed.exists(), self.said
+        self.failed = list(csv.DictReader(failed.open()))
+        (mishaps / "mended").touch()
+        self.second_status, self.second_said = self._run(environment)
+        self.jobs = cluster.jobs()
+
+    def _run(self, environment):
+        done = subprocess.run(
+            [*PROFILE, *TIGHT],
+            cwd=self.suite,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    def jobs_of(self, *rules):
+        """SLURM's jobs of some rules; a group's comment ends in the rule of its members."""
+        names = "|".join(rules)
+        comment = re.compile(rf"rule_({names})(_wildcards_.*)?|rule_.*_worldfacts-qa_({names})")
+        return [job for job in self.jobs if comment.fullmatch(job["Comment"])]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A run without SLURM, while the other one waits for SLURM: its process and its results."""
+    suite = small_suite(tmp_path_factory.mktemp("local"))
+    log = suite / "run.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "all", "smoke"],
+            cwd=suite,
+            env=environment_of(suite, os.environ),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    yield process, log, suite / "smoke/results"
+    if process.poll() is None:
+        kill(process)
+
+
+@pytest.fixture(scope="module")
+def runs(cluster, local, tmp_path_factory):
+    return Runs(cluster, tmp_path_factory.mktemp("runs"))
+
+
+def resources(job):
+    """CPUs, memory in MB, GPUs and minutes that a job asked for."""
+    had = dict(part.split("=", 1) for part in job["TRES"].split(","))
+    hours, minutes, _ = job["TimeLimit"].split("-")[-1].split(":")
+    gpus = job.get("TresPerJob", "gres:gpu:0").rpartition(":")[2]
+    return int(had["cpu"]), megabytes(had["mem"]), int(gpus), 60 * int(hours) + int(minutes)
+
+
+def megabytes(text):
+    """SLURM writes 1000M, but also 1.50G."""
+    return round(float(text[:-1]) * {"M": 1, "G": 1024}[text[-1]])
+
+
+def test_a_cell_that_fails_for_good_stops_no_other_and_is_named(runs):
+    assert runs.status != 0
+    assert len(runs.cells) == 7
+    (failed,) = (row for row in runs.failed if row["why"] == "a mishap")
+    assert failed["rule"] == "cell"
+    assert BROKEN in failed["output"]
+    assert failed["output"] in runs.said
+    assert failed["log"] in runs.said
+
+
+def test_the_same_command_makes_what_is_missing_and_nothing_else(runs):
+    assert runs.second_status == 0, runs.second_said
+    assert all(path.stat().st_mtime_ns == before for path, before in runs.cells.items())
+    assert len(list((runs.results / "cells").rglob("*.json"))) == 8
+
+
+def test_tables_are_those_of_a_local_run(runs, local):
+    process, log, results = local
+    assert process.wait() == 0, log.read_text()
+    tables = {path.name for path in results.glob("*.csv")}
+    assert {path.name for path in runs.results.glob("*.csv")} == tables
+    for name in tables - VARYING:
+        assert (runs.results / name).read_bytes() == (results / name).read_bytes(), name
+
+
+def test_every_job_ran_as_a_slurm_job(runs):
+    known = {job["JobId"] for job in runs.jobs}
+    scripts = {"tables", "figures", "provenance"}  # jobs that do not call smedit
+    logs = [p for p in (runs.results / "logs").rglob("*.log") if p.stem not in scripts]
+    assert len(logs) == 34
+    for log in logs:
+        where = re.search(r"slurm job \[(\d+)\], warm start \[\]", log.read_text())
+        assert where and where[1] in known, log
+
+
+def test_jobs_ask_for_what_they_need(runs):
+    for job in runs.jobs_of("cell", "stream", "tune_cell", "tune_stream"):
+        cpus, memory, gpus, minutes = resources(job)
+        assert (cpus, gpus) == (1, 1)
+        assert memory in (1500, 3000)
+        assert minutes % 10 == 0
+        assert minutes <= 4 * 10 * memory // 1500  # the time of all members of a group
+    for job in runs.jobs_of("prepare_model"):
+        assert resources(job) == (1, 1500, 0, 10)
+    for job in runs.jobs_of("tables_of_results", "stream_tables", "figures_of_tables"):
+        assert resources(job) == (1, 2000, 0, 10)
+    assert {resources(job) for job in runs.jobs_of("choose_for_streams")} == {(1, 1000, 0, 5)}
+
+
+def test_short_jobs_share_submissions(runs):
+    """In groups of four, of one model each; the cell that was missing has one of its own."""
+    for rule, groups in (("cell", 2 + 1), ("stream", 3), ("tune_cell", 2), ("tune_stream", 2)):
+        first = [job for job in runs.jobs_of(rule) if resources(job)[1] == 1500]
+        assert len(first) == groups, rule
+
+
+def test_a_job_killed_for_memory_gets_more(runs):
+    assert sorted(resources(job)[1] for job in runs.jobs_of("freeze")) == [400, 400, 1500, 1500]
+    logs = (runs.suite / ".snakemake/slurm_logs/rule_freeze").rglob("*.log")
+    assert sum("exceeded memory limit" in log.read_text() for log in logs) == 2
+
+
+def test_a_job_killed_for_time_gets_more(runs):
+    killed = [job for job in runs.jobs_of("choose") if job["JobState"] == "TIMEOUT"]
+    assert [resources(job)[3] for job in killed] == [1]
+    again = [j for j in runs.jobs_of("choose") if resources(j)[3] == 2]
+    assert [job["JobState"] for job in again] == ["COMPLETED"]
+    assert again[0]["Comment"] == killed[0]["Comment"]
