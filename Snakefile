@@ -85,7 +85,8 @@ if config["results_dir"] == SMOKE["results_dir"]:
 
     rule smoke:
         input:
-            rules.reproduce.input,
+            rules.tables.input,
+            rules.figures.input,
 
 else:
 
@@ -99,4 +100,13 @@ else:
 
     rule smoke:
         input:
-            rules.smoke_reproduce.input,
+            rules.smoke_tables.input,
+            rules.smoke_figures.input,
+
+
+# The last rule, as a module brings a default target of its own.
+rule reproduce:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,

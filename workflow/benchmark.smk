@@ -3,6 +3,7 @@
 
 from smedit import run_lock
 from smedit.benchmark.settings import models_of, read_settings
+from smedit.config import expand_modules
 
 
 configfile: "config/config.yaml"

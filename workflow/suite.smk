@@ -87,10 +87,3 @@ rule tables:
 rule figures:
     input:
         rules.figures_of_tables.output,
-
-
-rule reproduce:
-    default_target: True
-    input:
-        rules.tables.input,
-        rules.figures.input,

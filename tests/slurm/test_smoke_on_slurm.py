@@ -143,8 +143,9 @@ def megabytes(text):
 def test_a_cell_that_fails_for_good_stops_no_other_and_is_named(runs):
     assert runs.status != 0
     assert len(runs.cells) == 7
-    (failed,) = (row for row in runs.failed if row["why"] == "a mishap")
+    (failed,) = runs.failed
     assert failed["rule"] == "cell"
+    assert failed["why"] == "a mishap"
     assert BROKEN in failed["output"]
     assert failed["output"] in runs.said
     assert failed["log"] in runs.said

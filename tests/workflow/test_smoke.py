@@ -183,6 +183,22 @@ def test_figures_show_something(smoke):
         assert (FIGURES / f"{name}.pdf").stat().st_size > 5000
 
 
+def plan(*arguments):
+    command = [*COMMAND[:-1], *arguments, "--dry-run", "--quiet", "rules"]
+    run = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def test_without_a_target_everything_is_reproduced():
+    text = plan()
+    assert "reproduce " in text and "smoke_" not in text
+
+
+def test_the_benchmark_can_be_planned():
+    assert "measure" in plan("bench", "--snakefile", "workflow/benchmark.smk")
+
+
 def test_a_bad_value_stops_before_any_job():
     run = snakemake("--dry-run", "--config", "device=gpu")
     assert run.returncode != 0
