@@ -16,7 +16,7 @@ help:
 	@echo "make bench       the engine's plain path against its fast one, scaling; on two idle cores"
 	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
-	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; half an hour"
+	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; long"
 	@echo "make test-slurm  the smoke workflow on a SLURM cluster that it sets up here; as root on Debian"
 	@echo "CORES=4 make …   use four cores instead of all"
 

@@ -76,7 +76,7 @@ class FrozenStates:
         ------
         UserError
             If the file is missing, damaged or was saved for another owner. All but a missing one
-            are set aside, so that the next run makes them anew.
+            are marked; see `smedit.files.refuse`.
         """
         try:
             tensors = load_file(path)

@@ -54,7 +54,8 @@ def load_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tenso
     Raises
     ------
     UserError
-        If the file is missing, truncated or altered. A damaged one is set aside.
+        If the file is missing, truncated or altered. A damaged one is marked; see
+        `smedit.files.refuse`.
     """
     try:
         with safe_open(path, "pt") as file:
