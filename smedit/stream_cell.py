@@ -66,8 +66,8 @@ def run_stream(
             stream.points.append(_unedited(before, job["split"], n_edits * n_sequences))
             stream.save()
         measure_at = measuring_points(n_sequences, settings["points"])
-        # The text costs more than the scores. The search does not look at it.
-        text_at = measure_at[::-2] if job["split"] == "eval" else []
+        # The search does not look at the text.
+        text_at = text_points(measure_at) if job["split"] == "eval" else []
         stream.run(parts, settings["bp_steps"], hyper["minibatch"], measure_at, text_at)
     except DivergedError as error:
         log.warning("the stream ends here: %s", error)
@@ -91,6 +91,11 @@ def _used(method: Method, hyper: Mapping[str, Any]) -> dict[str, Any]:
 def measuring_points(n_sequences: int, points: int) -> list[int]:
     """After how many batches a stream is measured: evenly spread, the last batch included."""
     return sorted({-(-n_sequences * i // points) for i in range(1, points + 1)})
+
+
+def text_points(measure_at: list[int]) -> list[int]:
+    """Every second measured point, the last included: the held-out text costs more than scores."""
+    return measure_at[::-2]
 
 
 def _train(job: Mapping[str, Any], model: Any, editor: Any, splits: Any) -> list[dict[str, Any]]:

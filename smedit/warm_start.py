@@ -51,8 +51,12 @@ THREADS = (
 )
 """What Snakemake sets to a job's number of threads. Libraries read it when they are imported."""
 
-PER_JOB = {"TMPDIR", "TMP", "TEMP", "TEMPDIR", "PWD", "OLDPWD", "SHLVL", "_", SERVER}
-"""Variables that Snakemake or the shell sets for a job; none changes a number."""
+PER_JOB = {
+    *("TMPDIR", "TMP", "TEMP", "TEMPDIR", "PWD", "OLDPWD", "SHLVL", "_"),
+    *("PS1", "PS2", "PS4", "OPTIND"),  # an activated virtual environment exports PS1
+    SERVER,
+}
+"""Variables that Snakemake or a job's shell sets or removes; none changes a number."""
 
 LARGEST = 2**20
 """Bytes of the longest message; the system sends no longer one as a whole."""

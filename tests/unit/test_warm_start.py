@@ -76,9 +76,9 @@ THREADS = dict.fromkeys(
 class Run:
     """A run of the workflow: a process that starts a server, and jobs with its environment."""
 
-    def __init__(self, programs):
+    def __init__(self, programs, **variables):
         self.folder = programs
-        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", **variables}
         self.workflow = subprocess.Popen(
             [sys.executable, "-c", WORKFLOW],
             env=environment,
@@ -258,6 +258,17 @@ def test_without_a_server_a_job_runs_by_itself(run):
     assert job.returncode == 2
     assert "no warm start (the server cannot be reached: " in job.stderr
     assert "error: a bad value" in job.stderr
+
+
+def test_what_the_shell_of_a_job_takes_away_is_not_another_environment(run):
+    prompting = Run(run.folder, PS1="(.venv) $ ", PS2="> ", PS4="++ ", OPTIND="3")
+    try:
+        shell = ["bash", "-c", "smedit describe"]
+        job = subprocess.run(shell, env=prompting.warm, capture_output=True, text=True, timeout=60)
+    finally:
+        prompting.end()
+    assert job.stdout.startswith(f"session {prompting.server.pid} ")
+    assert "no warm start" not in job.stderr
 
 
 def test_in_another_environment_a_job_runs_by_itself(run):
