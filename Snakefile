@@ -24,12 +24,6 @@ if not workflow.overwrite_configfiles:
 include: "workflow/suite.smk"
 
 
-# The process that SLURM starts for a group of jobs does not learn of `keep-going` from Snakemake.
-# A job that fails should not keep the rest of its group from running.
-if workflow.remote_exec:
-    workflow.execution_settings.keep_going = True
-
-
 STARTED = time.time()
 FAILED = Path(config["results_dir"], "failed.csv")
 

@@ -20,7 +20,7 @@ rule cell:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
-        turn=1,
+        turn=turn,
     params:
         job=lambda w: as_json(cell_job(config, typed(w, CELLS))),
     shell:

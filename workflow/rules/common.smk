@@ -21,3 +21,15 @@ def as_json(value):
 def growing(amount):
     """A resource that grows with every attempt: a job that was killed for more is given more."""
     return lambda w, attempt: attempt * amount
+
+
+def turn(w):
+    """A resource that a group of jobs has once: they take turns (workflow/profiles/slurm).
+
+    The process that SLURM starts for a group does not learn of `keep-going` from Snakemake, but
+    only the jobs of groups ask for a turn, and there it can be told: a job that fails should not
+    keep the rest of its group from running.
+    """
+    if workflow.remote_exec and workflow.scheduler is not None:
+        workflow.scheduler.keepgoing = True
+    return 1

@@ -21,7 +21,7 @@ rule tune_stream:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
-        turn=1,
+        turn=turn,
     params:
         job=lambda w: as_json(stream_tuning_job(config, typed(w, STREAM_TUNING))),
     shell:
@@ -70,7 +70,7 @@ rule stream:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
-        turn=1,
+        turn=turn,
     params:
         job=lambda w: as_json(stream_job(config, typed(w, STREAMS))),
     shell:

@@ -19,7 +19,7 @@ rule tune_cell:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
-        turn=1,
+        turn=turn,
     params:
         job=lambda w: as_json(tuning_job(config, typed(w, TUNING))),
     shell:

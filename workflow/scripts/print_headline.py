@@ -76,13 +76,18 @@ def stream_headline(results: Path) -> pd.DataFrame:
 
 def _wide(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per model, dataset and variant; one column per metric: value and interval."""
-    digits = scores["metric"].map({"perplexity": 1}).fillna(0).astype(int)
+    shown = [_perplexity if metric == "perplexity" else "{:.0f}".format for metric in scores.metric]
     cells = [
-        f"{row.value:.{n}f} ({row.ci_low:.{n}f}–{row.ci_high:.{n}f})"
-        for row, n in zip(scores.itertuples(), digits, strict=True)
+        f"{show(row.value)} ({show(row.ci_low)}–{show(row.ci_high)})"
+        for row, show in zip(scores.itertuples(), shown, strict=True)
     ]
     wide = scores.assign(cell=cells)
     return wide.pivot(index=INDEX, columns="metric", values="cell")
+
+
+def _perplexity(value: float) -> str:
+    """Two digits and a power of ten where the model is broken, one decimal otherwise."""
+    return f"{value:.1f}" if value < 10_000 else f"{value:.1e}".replace("e+", "e")
 
 
 def main() -> int:
