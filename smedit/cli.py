@@ -179,8 +179,11 @@ def _run_stream(options: argparse.Namespace) -> None:
 
 
 def _what_was_before(options: argparse.Namespace) -> dict[str, Any]:
-    """What `freeze` wrote in the JSON file, if its other file is still as it wrote it."""
-    before = _result_with("states", options.before)
+    """What `freeze` wrote for this job, if its other file is still as it wrote it."""
+    from smedit.jobs import check_made_for
+
+    before = _result_with("made_for", options.before)
+    check_made_for(options.job, options.before, before["made_for"])
     changed = what_changed(options.states, before["states"])
     if changed and options.states.exists():
         refuse(options.states, changed)

@@ -16,7 +16,7 @@ from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest
 from smedit.files import fingerprint
 from smedit.held_out import HeldOutText
-from smedit.jobs import cut, environment, make_editor, open_model, rows_of
+from smedit.jobs import FROZEN_FOR, cut, environment, make_editor, open_model, rows_of
 from smedit.language_model import LanguageModel
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
@@ -70,6 +70,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         for split, scorer in scorers.items()
     }
     result = {
+        "made_for": {key: job.get(key) for key in FROZEN_FOR},
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,

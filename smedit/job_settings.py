@@ -26,11 +26,17 @@ Cell = Mapping[str, Any]
 
 
 def model_settings(config: Config, model: str) -> dict[str, Any]:
-    """What opens a model; the thread count is fixed, so that numbers never depend on the cores."""
+    """What opens a model; the thread count is fixed, so that numbers never depend on the cores.
+
+    ``model_spec`` opens nothing, but two results of one job are to be of one model, revision and
+    all.
+    """
+    spec = config["models"][model]
     return {
         "model": model,
+        "model_spec": {key: value for key, value in spec.items() if key != "edit_modules"},
         "model_folder": f"resources/models/{model}",
-        "edit_modules": expand_modules(config["models"][model]["edit_modules"]),
+        "edit_modules": expand_modules(spec["edit_modules"]),
         "precision": config["precision"],
         "device": config["device"],
         "threads": config["threads"],

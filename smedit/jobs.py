@@ -13,6 +13,7 @@ import torch
 from smedit.editor import Editor
 from smedit.errors import UserError
 from smedit.facts import EditRequest, Splits
+from smedit.files import refuse
 from smedit.fine_tuning import FineTuner
 from smedit.frozen_states import FrozenStates
 from smedit.known_tokens import KnownTokens
@@ -21,6 +22,12 @@ from smedit.method import load_method
 from smedit.model_sources import load_model, load_tokenizer
 
 log = logging.getLogger("smedit")
+
+FROZEN_FOR = (
+    *("model", "model_spec", "edit_modules", "precision"),
+    *("dataset", "dataset_spec", "seed"),
+)
+"""The settings of a job that what `freeze` computes depends on."""
 
 
 def open_model(
@@ -51,6 +58,19 @@ def open_model(
     if states is not None:
         language_model.states = FrozenStates.open(states, language_model.owner)
     return language_model
+
+
+def check_made_for(job: Mapping[str, Any], path: Path, made_for: Mapping[str, Any]) -> None:
+    """Check that what `freeze` wrote at ``path`` was made for this job's model and data.
+
+    Raises
+    ------
+    UserError
+        If not. The file is marked; see `smedit.files.refuse`.
+    """
+    other = [key for key in FROZEN_FOR if job.get(key) != made_for.get(key)]
+    if other:
+        refuse(path, f"made for another {' and '.join(other)}")
 
 
 def _device(name: str) -> torch.device:

@@ -89,10 +89,9 @@ def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):
             {"hyperparameters": {**HYPER, "lr": 1e38}},
             "error: SMEdit, training batch 1, step 1: ",
         ),
-        ({"edit_modules": ["model.layers.9.mlp.up_proj"]}, "tiny has no such module"),
         ({"eval_edits": 10**6}, "1000000 rows of the eval split are needed, there are 1042"),
         ({"device": "cuda"}, "device: cuda, but this machine has no CUDA GPU"),
-        ({"dataset_spec": {"format": "zsre", "source": "folder", "target": "alt"}}, "data_dir"),
+        ({"seed": 1}, "before.json: made for another seed; delete it"),
     ],
 )
 def test_a_failed_cell_leaves_one_line_and_no_result(tiny, tmp_path, capsys, changes, message):
@@ -101,6 +100,22 @@ def test_a_failed_cell_leaves_one_line_and_no_result(tiny, tmp_path, capsys, cha
     assert status == 2
     assert message in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"edit_modules": ["model.layers.9.mlp.up_proj"]}, "tiny has no such module"),
+        ({"dataset_spec": {"format": "zsre", "source": "folder", "target": "alt"}}, "data_dir"),
+    ],
+)
+def test_what_cannot_be_frozen(tiny, tmp_path, capsys, changes, message):
+    frozen = [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
+    freeze = ["freeze", "--job", json.dumps(make_job(**changes)), "--out", *frozen]
+    assert main([str(argument) for argument in freeze]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert message in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cut_input_file_is_named(tiny, tmp_path, capsys):
