@@ -176,11 +176,18 @@ def _check_streams(config: Mapping[str, Any]) -> None:
     for name in stream_methods(config):
         load_method(name)
     for experiment, section in part["experiments"].items():
+        where = f"config: sequential.experiments.{experiment}"
+        for dataset in section.get("by_dataset", {}):
+            if dataset not in section.get("datasets", config["datasets"]):
+                raise UserError(
+                    f"{where}.by_dataset: the experiment has no dataset {shown(dataset)}; leave "
+                    "it out"
+                )
         for entry in section["methods"]:
             if "locality" in entry and load_method(entry["method"]).stream_training == "none":
                 raise UserError(
-                    f"config: sequential.experiments.{experiment}: {entry['method']} is not "
-                    "trained, so it has no locality loss; leave locality out"
+                    f"{where}: {entry['method']} is not trained, so it has no locality loss; leave "
+                    "locality out"
                 )
     for name, grid in part["tuning"]["grid"].items():
         _check_grid(name, grid, stream_methods(config))

@@ -50,14 +50,14 @@ class FineTuner(nn.Module):
         bp_steps: int,
         start: Shifts = MappingProxyType({}),
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Edit a batch; yield the change of the first edit module's weight after each step.
+        """Edit a batch; yield the change of the first edit module's weight, once.
 
         Parameters
         ----------
         model, batch
             The edit requests, and the model that they change.
         bp_steps
-            The most gradient steps; an early end repeats the last change.
+            The most gradient steps.
         start
             The change by the edits so far; by default the batch is edited from W₀.
 
@@ -69,23 +69,20 @@ class FineTuner(nn.Module):
         (name, shift), *_ = self._start(model, start).items()
         shift = shift.clone().requires_grad_()
         optimizer = torch.optim.Adam([shift], lr=self.lr)
-        enough = False
+        n_minibatches = batch.weights.sum().item()  # the weights of each sum to 1
         for step in range(1, bp_steps + 1):
-            if not enough:
-                optimizer.zero_grad()
-                loss = accumulate_edit_loss(model, batch, {name: shift})
-                if not torch.tensor(loss).isfinite():
-                    raise DivergedError(
-                        f"{self.method.name}, step {step}: non-finite loss; try a smaller lr"
-                    )
-                enough = (
-                    loss < ENOUGH * batch.weights.sum().item()
-                )  # the weights of a minibatch sum to 1
-            if not enough:
-                optimizer.step()
-                with torch.no_grad():
-                    shift.clamp_(-self.bound, self.bound)
-            yield {name: shift.detach().clone()}
+            optimizer.zero_grad()
+            loss = accumulate_edit_loss(model, batch, {name: shift})
+            if not torch.tensor(loss).isfinite():
+                raise DivergedError(
+                    f"{self.method.name}, step {step}: non-finite loss; try a smaller lr"
+                )
+            if loss < ENOUGH * n_minibatches:
+                break
+            optimizer.step()
+            with torch.no_grad():
+                shift.clamp_(-self.bound, self.bound)
+        yield {name: shift.detach()}
 
     def _start(self, model: LanguageModel, start: Shifts) -> Mapping[str, torch.Tensor]:
         if start:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -128,7 +129,7 @@ def train_in_sequence(
             except DivergedError as error:
                 where = f"{editor.method.name}, training pass {number}, batch {t + 1}"
                 raise DivergedError(f"{where}: {error}") from error
-            steps.append(SequenceStep(number, t + 1, *measured))
+            steps.append(SequenceStep(number, t + 1, **measured))
             spent = time.perf_counter() - start
             log.info(
                 "training pass %d/%d, batch %d/%d: edit loss %.3f, about %.0f s left",
@@ -146,8 +147,11 @@ def _train_on(
     total: Shifts,
     bp_steps: int,
     settings: SequenceSettings,
-) -> tuple[dict[str, torch.Tensor], tuple]:
-    """Edit the last of the recent batches; add the gradient of its loss to the networks'."""
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Edit the last of the recent batches; add the gradient of its loss to the networks'.
+
+    Returns the change of the weights since W₀ and what `SequenceStep` holds beside the place.
+    """
     clock = Clock(model.device)
     predicted: list[dict[str, torch.Tensor]] = []
     before = total
@@ -185,7 +189,13 @@ def _train_on(
             )
     _check_finite(edit_loss, locality_loss, gradient_norms)
     norms = [{name: shift.norm().item() for name, shift in s.items()} for s in predicted]
-    return total, (edit_loss, locality_loss, norms, gradient_norms, clock.seconds)
+    return total, {
+        "edit_loss": edit_loss,
+        "locality_loss": locality_loss,
+        "shift_norms": norms,
+        "gradient_norms": gradient_norms,
+        "seconds": clock.seconds,
+    }
 
 
 def _check_finite(edit_loss: float, locality_loss: float, gradient_norms: Sequence[float]) -> None:

@@ -60,25 +60,26 @@ def stream_cells(config: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _product(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    axes = product(
-        experiment.get("models", config["models"]),
-        experiment.get("datasets", config["datasets"]),
-        experiment["methods"],
-        experiment["n_edits"],
-        experiment["n_sequences"],
-        experiment["train_sequences"],
-        experiment.get("passes", [config["sequential"]["passes"]]),
-        config["seeds"],
+    places = product(
+        experiment.get("models", config["models"]), experiment.get("datasets", config["datasets"])
     )
-    for model, dataset, entry, n_edits, n_sequences, train_sequences, passes, seed in axes:
-        default = load_method(entry["method"])
-        steps = entry.get("bp_steps", default.bp_steps)
-        for bp_steps in steps if isinstance(steps, list) else [steps]:
-            size = (n_edits, n_sequences, train_sequences, passes)
-            cell = stream_settings(entry["method"], bp_steps, entry.get("locality"), *size)
-            points = experiment.get("points", config["sequential"]["points"])
-            place = {"model": model, "dataset": dataset}
-            yield {**place, **cell, "points": points, "seed": seed}
+    for model, dataset in places:
+        sizes = {**experiment, **experiment.get("by_dataset", {}).get(dataset, {})}
+        points = sizes.get("points", config["sequential"]["points"])
+        axes = product(
+            experiment["methods"],
+            sizes["n_edits"],
+            sizes["n_sequences"],
+            sizes["train_sequences"],
+            experiment.get("passes", [config["sequential"]["passes"]]),
+            config["seeds"],
+        )
+        for entry, *size, seed in axes:
+            steps = entry.get("bp_steps", load_method(entry["method"]).bp_steps)
+            for bp_steps in steps if isinstance(steps, list) else [steps]:
+                cell = stream_settings(entry["method"], bp_steps, entry.get("locality"), *size)
+                place = {"model": model, "dataset": dataset}
+                yield {**place, **cell, "points": points, "seed": seed}
 
 
 def stream_settings(

@@ -31,6 +31,7 @@ TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tu
 STREAM_TABLES = [
     "sequential",
     "sequential_timings",
+    "sequential_gains",
     "sequential_memory",
     "sequential_training",
     "sequential_experiments",
@@ -43,7 +44,7 @@ try:
         from smedit.architectures import check_models
 
         check_models(config["models"])
-except UserError as error:
+except (UserError, OSError) as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = config["results_dir"]

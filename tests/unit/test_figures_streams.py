@@ -1,6 +1,7 @@
 """The figures of sequential editing, from invented streams that went through the real tables."""
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from matplotlib.image import imread
 
 import collect_tables
-from collect_streams import sequential_table, timings_table
+from collect_streams import gains_table, sequential_table, timings_table
 from draw_figures import STREAM_FIGURES, draw
 from figures_data import StreamTables, read_stream_tables
 from figures_streams import retention, stream_model, stream_scores
 from figures_streams_ends import stream_bp_steps, stream_passes, stream_shapes
+from figures_streams_gains import stream_gains
 from figures_streams_panels import FLOOR
 from figures_streams_seconds import stream_seconds
 from smedit.errors import UserError
@@ -116,6 +118,7 @@ def write_tables(config: dict[str, Any], out: Path, resamples: int = 10) -> Path
     results = [invented(cell, points) for cell in stream_cells(config).to_dict("records")]
     tables = {
         "sequential": sequential_table(results),
+        "sequential_gains": gains_table(results),
         "sequential_timings": timings_table(results),
         "sequential_experiments": stream_experiments(config),
     }
@@ -189,7 +192,7 @@ def test_a_diverged_stream_ends_with_a_cross_at_its_last_value(tables):
 def test_without_divergence_there_is_no_word_of_it(tables):
     survived = tables.scores[tables.scores.diverged_after.isna()]
     cells = tables.experiments[tables.experiments.method != "MEND"]
-    figure = stream_scores(StreamTables(survived, tables.timings, cells))
+    figure = stream_scores(replace(tables, scores=survived, experiments=cells))
     assert not any(crosses(panel) for panel in figure.axes)
     assert "×" not in figure.texts[-1].get_text()
 
@@ -211,7 +214,7 @@ def test_the_model_s_perplexity_and_change_are_the_table_s(tables):
 def test_a_broken_stream_does_not_flatten_the_others(tables):
     huge = tables.scores.variant.eq("MEND") & (tables.scores.edited > 0)
     spoilt = tables.scores.assign(value=tables.scores.value.where(~huge, 1e30))
-    figure = stream_model(StreamTables(spoilt, tables.timings, tables.experiments))
+    figure = stream_model(replace(tables, scores=spoilt))
     before = of_stream(tables.scores, metric="perplexity", edited=0).value.iloc[0]
     assert figure.axes[0].get_ylim()[1] == pytest.approx(100 * before)
     assert "cut off" in figure.texts[-1].get_text().replace("\n", " ")
@@ -230,6 +233,21 @@ def test_seconds_are_per_request_by_phase_and_per_edit(tables):
     (dot,) = [line for line in right.lines if line.get_ydata()[0] == norm]
     timing = of_stream(tables.timings, per="edit", passes=1, bp_steps=2)
     assert dot.get_xdata()[0] == timing.seconds.iloc[0]
+
+
+def test_gains_are_the_table_s(tables):
+    panel = stream_gains(tables).axes[0]
+    (row,) = tables.gains.query(
+        "model == 'm1' and dataset == 'qa' and metric == 'efficacy' and passes == 1"
+    ).to_dict("records")
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["SMEdit, norm for KL"]
+    (dot,) = [line for line in panel.lines if len(line.get_xdata()) == 1]
+    assert dot.get_xdata()[0] == row["gain"]
+
+
+def test_streams_without_a_partner_have_no_gains(tables):
+    with pytest.raises(UserError, match=r"no two streams.*stream_gains cannot be drawn; add some"):
+        stream_gains(replace(tables, gains=tables.gains[:0]))
 
 
 def test_the_ends_against_backpropagation_steps(tables):
@@ -265,10 +283,10 @@ def test_a_point_needs_all_seeds(tables):
     other = fine.assign(seed=1, value=fine.value + 10)
     lost = (other.method == "SMEdit") & (other.edited > 8)
     other = other[~lost].assign(diverged_after=other.diverged_after.where(~lost, 5))
-    both = StreamTables(
-        pd.concat([fine, other]),
-        tables.timings,
-        pd.concat([tables.experiments, tables.experiments.assign(seed=1)]).query(
+    both = replace(
+        tables,
+        scores=pd.concat([fine, other]),
+        experiments=pd.concat([tables.experiments, tables.experiments.assign(seed=1)]).query(
             "method != 'MEND'"
         ),
     )
@@ -281,11 +299,11 @@ def test_a_point_needs_all_seeds(tables):
 def test_an_absent_experiment_is_named(tables, name, experiment):
     rest = tables.experiments[tables.experiments.experiment != experiment]
     with pytest.raises(UserError, match=f"no experiment '{experiment}'.*known: .*passes"):
-        STREAM_FIGURES[name](StreamTables(tables.scores, tables.timings, rest))
+        STREAM_FIGURES[name](replace(tables, experiments=rest))
 
 
 def test_a_configuration_without_streams_has_readable_tables(tmp_path):
-    for name in ("sequential", "sequential_timings"):
+    for name in ("sequential", "sequential_gains", "sequential_timings"):
         (tmp_path / f"{name}.csv").write_text("\n")  # how pandas writes a table without rows
     stream_experiments({}).to_csv(tmp_path / "sequential_experiments.csv", index=False)
     with pytest.raises(UserError, match="no experiment 'comparison'"):

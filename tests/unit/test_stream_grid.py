@@ -1,3 +1,5 @@
+import copy
+
 from smedit.grid import rows_needed
 from smedit.stream_grid import (
     STREAM_COLUMNS,
@@ -58,6 +60,17 @@ def test_a_stream_of_two_experiments_is_one_job():
     assert len(cells) == len(listed) - 1
     assert list(cells.columns) == STREAM_COLUMNS
     assert set(listed[listed.experiment == "bp_steps"].model) == {"b"}
+
+
+def test_a_dataset_may_have_sizes_of_its_own():
+    config = copy.deepcopy(CONFIG)
+    comparison = config["sequential"]["experiments"]["comparison"]
+    comparison["by_dataset"] = {"e": {"n_edits": [3], "n_sequences": [9], "points": 5}}
+    cells = stream_experiments(config).query("experiment == 'comparison'")
+    sizes = cells.groupby("dataset")[["n_edits", "n_sequences", "points"]].agg("unique").map(list)
+    assert sizes.loc["d"].tolist() == [[5], [6], [2]]
+    assert sizes.loc["e"].tolist() == [[3], [9], [5]]
+    assert set(cells.train_sequences) == {0, 7}
 
 
 def test_a_stream_takes_what_its_method_fixes():

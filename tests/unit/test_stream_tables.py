@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from collect_streams import memory_table, sequential_table, timings_table, training_table
+from collect_streams import (
+    gains_table,
+    memory_table,
+    sequential_table,
+    timings_table,
+    training_table,
+)
 from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED
 from smedit.tuning import chosen_values, tuning_table
 
@@ -71,6 +77,18 @@ def test_perplexity_is_that_of_all_tokens_with_its_interval():
     assert value(table, 8, "held-out text") == pytest.approx(math.exp(8 / 4))
     low, high = (value(table, 8, "held-out text", name) for name in ("ci_low", "ci_high"))
     assert (low, high) == (pytest.approx(math.exp(1)), pytest.approx(math.exp(3)))
+
+
+def test_gains_are_paired_by_request_at_the_end_of_streams():
+    double = result(STREAM)  # right at the end: requests 3, 5, 6 and 7 of 8
+    single = result([UNEDITED, point(4, [0, 0, 1, 0, 0, 0, 0, 0])], bp_steps=1)
+    kl = result([UNEDITED, point(4, [1, 1, 1, 0, 1, 1, 1, 1])], locality="kl")
+    ended = result(STREAM[:2], diverged={"batches": 3, "why": "x"}, bp_steps=1, locality="kl")
+    table = gains_table([double, single, kl, ended]).set_index("gain_of")
+    assert table.gain.to_dict() == {"second step": 37.5, "norm instead of KL": -37.5}
+    assert set(table.n_requests) == {8}
+    assert (table.ci_low < table.gain).all() and (table.gain < table.ci_high).all()
+    assert set(table.locality) == {"norm"} and set(table.bp_steps) == {2}
 
 
 def test_memory_is_that_of_every_point_after_the_first():

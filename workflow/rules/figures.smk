@@ -15,6 +15,7 @@ STREAM_FIGURE_EXPERIMENTS = {
     "retention": "comparison",
     "stream_scores": "comparison",
     "stream_model": "comparison",
+    "stream_gains": "comparison",
     "stream_seconds": "comparison",
     "stream_bp_steps": "bp_steps",
     "stream_shapes": "shapes",
@@ -41,7 +42,8 @@ rule figures_of_tables:
             f"{RESULTS}/{table}.csv"
             for table in (
                 *("scores", "gains", "timings", "experiments"),
-                *("sequential", "sequential_timings", "sequential_experiments"),
+                *("sequential", "sequential_gains", "sequential_timings"),
+                "sequential_experiments",
             )
         ],
         sums=[f"{RESULTS}/tables.sha256", f"{RESULTS}/sequential.sha256"],
@@ -50,7 +52,8 @@ rule figures_of_tables:
             SCRIPTS / f"figures_{part}.py"
             for part in (
                 *("data", "mbps", "panels", "scores", "style", "times"),
-                *("streams", "streams_ends", "streams_panels", "streams_seconds"),
+                *("streams", "streams_ends", "streams_gains"),
+                *("streams_panels", "streams_seconds"),
             )
         ],
     output:

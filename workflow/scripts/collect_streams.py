@@ -16,6 +16,7 @@ from collect_tables import (
     interval,
     main,
     mean_with_interval,
+    paired_gain,
     read_results,
     settings_of,
     write_tables,
@@ -86,6 +87,44 @@ def _perplexity(losses: list[tuple[float, int]]) -> dict[str, float]:
         "n_rows": int(counts.sum()),
         "n_requests": len(losses),
     }
+
+
+def gains_table(results: Iterable[Result]) -> pd.DataFrame:
+    """What a second step adds, and the norm in place of KL: all edits at the end of a stream.
+
+    ``gain_of`` says which. Streams are paired that differ in this one choice, and their scores by
+    request; a stream that diverged has no end.
+    """
+    ended = (r for r in results if not r["diverged"])
+    index = {tuple(r["settings"][name] for name in STREAM_COLUMNS): r for r in ended}
+    gains = []
+    for result in index.values():
+        settings = result["settings"]
+        for gain_of, change in _without(settings):
+            other = index.get(tuple((settings | change)[name] for name in STREAM_COLUMNS))
+            if other is None:
+                continue
+            cell = {name: settings[name] for name in STREAM_COLUMNS}
+            for entry, theirs in _end_scores(result, other):
+                named = {name: entry[name] for name in ("metric", "score")}
+                gain = paired_gain(entry["rows"], theirs["rows"])
+                gains.append({"gain_of": gain_of, **cell, **named, **gain})
+    return pd.DataFrame(gains)
+
+
+def _without(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a stream may gain from, and the settings of the stream that has all but this."""
+    if settings["bp_steps"] == 2:
+        single = {"bp_steps": 1, "adam_repeats": min(settings["adam_repeats"], 1)}
+        yield "second step", single
+    if settings["locality"] == "norm":
+        yield "norm instead of KL", {"locality": "kl"}
+
+
+def _end_scores(ours: Result, theirs: Result) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    other = {(e["metric"], e["score"]): e for e in theirs["points"][-1]["scores"]}
+    for entry in ours["points"][-1]["scores"]:
+        yield entry, other[entry["metric"], entry["score"]]
 
 
 def timings_table(results: Iterable[Result]) -> pd.DataFrame:
@@ -165,6 +204,7 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
     searched = read_results(search, points, partial(stream_tuning_job, config))
     tables = {
         "sequential": sequential_table(results),
+        "sequential_gains": gains_table(results),
         "sequential_timings": timings_table(results),
         "sequential_memory": memory_table(results),
         "sequential_training": training_table(results),

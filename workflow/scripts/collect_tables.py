@@ -151,21 +151,37 @@ def _paired_gains(double: Result, single: Result) -> list[dict[str, Any]]:
         if entry["stage"] != 2:
             continue
         other = after_one[entry["metric"], entry["score"]]
-        counts = np.array([len(r) for r in entry["rows"]])
-        difference = np.array([sum(r) for r in entry["rows"]]) - [sum(r) for r in other["rows"]]
         rows.append(
             {
                 **{name: double["settings"][name] for name in CELL_COLUMNS},
                 **{name: entry[name] for name in ("metric", "score")},
-                "gain": 100 * difference.sum() / counts.sum(),
-                **interval(
-                    (difference, counts), lambda d, c, axis: 100 * d.sum(axis) / c.sum(axis)
-                ),
-                "n_rows": int(counts.sum()),
-                "n_requests": len(counts),
+                **paired_gain(entry["rows"], other["rows"]),
             }
         )
     return rows
+
+
+def paired_gain(ours: list[list[float]], theirs: list[list[float]]) -> dict[str, float]:
+    """How much higher the first scores are, in percentage points, paired by request.
+
+    Parameters
+    ----------
+    ours, theirs
+        The row values, in [0, 1], of the same requests.
+
+    Returns
+    -------
+    dict
+        ``gain`` with its uncertainty over requests, as in `mean_with_interval`.
+    """
+    counts = np.array([len(r) for r in ours])
+    difference = np.array([sum(r) for r in ours]) - [sum(r) for r in theirs]
+    return {
+        "gain": float(_percent(difference, counts, 0)),
+        **interval((difference, counts), _percent),
+        "n_rows": int(counts.sum()),
+        "n_requests": len(counts),
+    }
 
 
 def timings_table(results: Iterable[Result]) -> pd.DataFrame:

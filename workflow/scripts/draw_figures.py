@@ -21,6 +21,7 @@ from figures_mbps import adam_repeats, mbps_gain
 from figures_scores import data_size, inner_steps, tradeoff, train_batches
 from figures_streams import long_stream, retention, stream_model, stream_scores
 from figures_streams_ends import stream_bp_steps, stream_passes, stream_shapes
+from figures_streams_gains import stream_gains
 from figures_streams_seconds import stream_seconds
 from figures_style import save, theme
 from figures_times import step_time
@@ -40,6 +41,7 @@ STREAM_FIGURES: dict[str, Callable[[StreamTables], Figure]] = {
     "retention": retention,
     "stream_scores": stream_scores,
     "stream_model": stream_model,
+    "stream_gains": stream_gains,
     "stream_seconds": stream_seconds,
     "stream_bp_steps": stream_bp_steps,
     "stream_shapes": stream_shapes,

@@ -36,6 +36,7 @@ REQUIRED_OF_STREAMS = {
         *("variant", "diverged_after", "edited", "scope", "metric", "score", "value"),
         *INTERVAL,
     ],
+    "sequential_gains": [*STREAM_COLUMNS, "gain_of", "metric", "score", "gain", *INTERVAL],
     "sequential_timings": [*STREAM_COLUMNS, "variant", "phase", "per", "seconds", "n"],
     "sequential_experiments": ["experiment", *STREAM_COLUMNS],
 }
@@ -57,6 +58,7 @@ class StreamTables:
     """The tables of sequential editing, with the columns of `REQUIRED_OF_STREAMS`."""
 
     scores: pd.DataFrame
+    gains: pd.DataFrame
     timings: pd.DataFrame
     experiments: pd.DataFrame
 
@@ -80,14 +82,14 @@ def read_tables(folder: Path) -> Tables:
 
 def read_stream_tables(folder: Path) -> StreamTables:
     """Read the ``sequential*.csv``; like `read_tables`, with the labels of `stream_label`."""
-    scores, timings, experiments = (
+    scores, gains, timings, experiments = (
         _read(folder / f"{name}.csv", columns) for name, columns in REQUIRED_OF_STREAMS.items()
     )
     scores, timings = (
         table.assign(label=[stream_label(r) for _, r in table.iterrows()])
         for table in (scores, timings)
     )
-    return StreamTables(scores[scores.score.isin(STREAM_VALUES)], timings, experiments)
+    return StreamTables(scores[scores.score.isin(STREAM_VALUES)], gains, timings, experiments)
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -166,9 +168,10 @@ def rows_of(table: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.DataFrame
 
 
 def largest(cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Keep the cells with the largest value of each column; a figure shows one of them."""
+    """Keep each model and dataset's cells with the largest value of each column."""
     for column in columns:
-        cells = cells[cells[column] == cells[column].max()]
+        most = cells.groupby(["model", "dataset"])[column].transform("max")
+        cells = cells[cells[column] == most]
     return cells
 
 

@@ -51,7 +51,7 @@ def mbps_gain(tables: Tables) -> Figure:
     for row, pair in zip(axes, pairs(gains), strict=True):
         mine = of_pair(gains, pair)
         for panel, metric in zip(row, METRICS, strict=True):
-            _gain_panel(panel, mine[mine.metric == metric], styles)
+            gain_panel(panel, mine[mine.metric == metric], styles)
             panel.tick_params(labelleft=panel is row[0])
         row[0].set_ylabel("\n".join(pair), labelpad=8)
     for panel, metric in zip(axes[0], METRICS, strict=True):
@@ -83,7 +83,8 @@ def _published_gains(tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
     return gains.assign(label=gains.label.str.replace(" + MBPS", "", regex=False))
 
 
-def _gain_panel(panel: Axes, gains: pd.DataFrame, styles: dict[str, Style]) -> None:
+def gain_panel(panel: Axes, gains: pd.DataFrame, styles: dict[str, Style]) -> None:
+    """One row per method and label: the gain and its interval, on either side of zero."""
     points = mean_over_seeds(gains, ["method", "label"], ["gain", "ci_low", "ci_high"])
     order = points.method.map(list(styles).index)
     points = points.assign(order=order).sort_values(["order", "label"])

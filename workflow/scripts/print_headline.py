@@ -56,7 +56,8 @@ def stream_headline(results: Path) -> pd.DataFrame:
     scores = pd.read_csv(results / "sequential.csv")
     seconds = pd.read_csv(results / "sequential_timings.csv")
     cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
-    cells = cells[cells.n_sequences == cells.n_sequences.max()][STREAM_COLUMNS]
+    longest = cells.groupby(["model", "dataset"]).n_sequences.transform("max")
+    cells = cells[cells.n_sequences == longest][STREAM_COLUMNS]
     scores, seconds = (table.merge(cells, on=STREAM_COLUMNS) for table in (scores, seconds))
     shown = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
     shown = shown[shown.scope.isin(["all", "held-out text"])]
