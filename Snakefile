@@ -4,6 +4,7 @@
 import sys
 import time
 import yaml
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -32,10 +33,13 @@ FAILED = Path(config["results_dir"], "failed.csv")
 onstart:
     try:
         run_lock.hold(Path(".snakemake/smedit.lock"))
-        check_writable([config["results_dir"], config["figures_dir"], "resources"])
-    except UserError as error:
+        jobs = workflow.dag.needrun_jobs()
+        outputs = [Path(path) for job in jobs for path in job.output]
+        check_writable(sorted({str(path.parent) for path in outputs}))
+    except (UserError, OSError) as error:
         raise WorkflowError(str(error)) from None
-    FAILED.unlink(missing_ok=True)
+    with suppress(OSError):  # for the smoke test, it may lie in a read-only folder
+        FAILED.unlink(missing_ok=True)
     # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process
     # knows of one does not survive a fork.
     on_this_machine = workflow.is_main_process and workflow.local_exec
@@ -54,30 +58,37 @@ onerror:
         for job in workflow.scheduler.failed
         for member in (job.jobs if job.is_group() else [job])
     ]
-    failed = failures.find_failures(
-        (job.rule.name, [str(path) for path in job.output], str(job.log[0]))
-        for job in members
-        if job.output and job.log
-    )
     try:
-        if failed:
-            unfinished = sum(1 for _ in workflow.dag.needrun_jobs())
-            print(failures.describe(failed, unfinished, FAILED), file=sys.stderr)
-            failures.write_table(failed, FAILED)
         for path in set_refused_aside(KEPT):
             print(f"Set aside: {path}", file=sys.stderr)
-    except UserError as error:
+        failed = failures.find_failures(
+            (
+                (job.rule.name, [str(path) for path in job.output], str(job.log[0]))
+                for job in members
+                if job.output and job.log
+            ),
+            STARTED,
+        )
+        if failed:
+            unfinished = sum(
+                bool(job.output) and not failures.were_made(job.output, STARTED)
+                for job in workflow.dag.needrun_jobs()
+            )
+            print(failures.describe(failed, unfinished, FAILED), file=sys.stderr)
+            failures.write_table(failed, FAILED)
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
 
 
 onsuccess:
-    set_refused_aside(KEPT)
+    with suppress(OSError):  # what stays in its place is refused again
+        set_refused_aside(KEPT)
 
 
 SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))
 # Where damaged files are set aside. Models that several copies of the suite share stay.
 KEPT = [config["results_dir"], SMOKE["results_dir"]]
-if not Path("resources").is_symlink():
+if Path("resources/models").resolve().is_relative_to(Path.cwd()):
     KEPT.append("resources/models")
 
 

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from smedit.config import expand_modules
 from smedit.errors import UserError
+from smedit.files import user_path
 from smedit.language_model import weight_shape
 
 
@@ -101,6 +102,6 @@ def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
     for name, spec in models.items():
         architecture = spec.get("architecture")
         if spec["source"] == "path":
-            architecture = Path(spec["path"]) / "config.json"
+            architecture = user_path(spec["path"]) / "config.json"
         if architecture is not None:
             check_edit_modules(name, expand_modules(spec["edit_modules"]), Path(architecture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -20,31 +21,47 @@ class Failure:
     why: str
 
 
-def find_failures(failed: Iterable[tuple[str, list[str], str]]) -> list[Failure]:
+def find_failures(failed: Iterable[tuple[str, list[str], str]], started: float) -> list[Failure]:
     """Say why jobs failed.
 
     Parameters
     ----------
     failed
-        Rule, outputs and log of each job that Snakemake counts as failed. One whose outputs are all
-        there did its part: it was in a group with a job that failed.
+        Rule, outputs and log of each job that Snakemake counts as failed. One whose outputs were
+        all made did its part: it was in a group with a job that failed.
+    started
+        When the run started, in seconds since the epoch; what is older is of an earlier run.
     """
     failures = []
     for rule, outputs, log in failed:
-        why = _reason(Path(log))
-        if not all(Path(path).exists() for path in outputs) and not why.startswith("interrupted"):
+        why = _reason(Path(log), started)
+        if not were_made(outputs, started) and not why.startswith("interrupted"):
             failures.append(Failure(rule, outputs[0], log, why))
     return sorted(failures, key=lambda failure: failure.output)
 
 
-def _reason(log: Path) -> str:
+def were_made(paths: Iterable[str], started: float) -> bool:
+    """Whether all files or folders are there and no older than the start of the run."""
+    try:
+        return all(Path(path).stat().st_mtime >= started for path in paths)
+    except OSError:
+        return False
+
+
+def _reason(log: Path, started: float) -> str:
     """The last error line of a log, else its last line."""
-    if not log.is_file():
+    if not were_made([str(log)], started):
         return "it was never started; see what Snakemake says of it"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    why = (errors or lines or ["it ended without a word: killed, or the disk is full"])[-1]
-    return why.removeprefix("error: ")
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    errors = re.findall(r"(?m)^(?:smedit[\w -]*: )?error: (.*)", text)
+    if errors:
+        return errors[-1]
+    if not text:
+        return "it ended without a word: killed, or the disk is full"
+    last = text.splitlines()[-1]
+    if last.startswith("interrupted") or re.search(r"(?m)^Traceback ", text):
+        return last
+    return f"it ended without an error message (killed?); last line: {last}"
 
 
 def describe(failures: list[Failure], n_unfinished: int, table: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 import shutil
 import uuid
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from smedit.errors import UserError
+
+log = logging.getLogger("smedit")
 
 
 @contextmanager
@@ -34,7 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         flush(part)
         part.replace(path)
-        flush(path.parent)  # the new name, too
+        with suppress(OSError):  # some file systems cannot flush a folder; the file is in place
+            flush(path.parent)  # the new name, too
         accept(path)
     except FileNotFoundError as error:
         raise UserError(
@@ -51,13 +55,34 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
-    """Have the system write a file or folder to the disk now."""
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor of a file or folder that is there."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def flush(path: Path) -> None:
+    """Have the system write a file or folder to the disk now."""
+    with opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+def disk_failed(error: Exception) -> bool:
+    """Whether the system could not read or write, as with a full disk.
+
+    Libraries in Rust (safetensors, tokenizers) have errors of their own for it.
+    """
+    by_system = isinstance(error, OSError) and error.errno is not None
+    return by_system or "(os error " in str(error)
+
+
+def user_path(text: str) -> Path:
+    """A path as a person writes it, with ``~`` for a home; an unknown user's stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for such a user
 
 
 def check_writable(folders: Iterable[str]) -> None:
@@ -73,7 +98,8 @@ def check_writable(folders: Iterable[str]) -> None:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UserError(
                 f"{folder}: nothing can be written there; make {there} a writable folder, or "
-                "choose another place in the configuration (results_dir, figures_dir)"
+                "choose another place (results_dir and figures_dir in the configuration; "
+                "resources may be a link)"
             )
 
 
@@ -127,19 +153,25 @@ def refuse(path: Path, why: str) -> NoReturn:
 
 def accept(path: Path) -> None:
     """Take back the mark of `refuse`: the file or folder has been made anew."""
-    path.with_name(f"{path.name}{REFUSED}").unlink(missing_ok=True)
+    with suppress(OSError):
+        path.with_name(f"{path.name}{REFUSED}").unlink(missing_ok=True)
 
 
 def set_refused_aside(folders: Iterable[str]) -> list[Path]:
-    """Rename what jobs have refused, so that the next run makes it anew; return the new names."""
+    """Rename what jobs have refused, so that the next run makes it anew; return the new names.
+
+    What cannot be renamed keeps its mark, and a warning names it.
+    """
     renamed = []
     for mark in [mark for folder in folders for mark in Path(folder).rglob(f"*{REFUSED}")]:
         path = mark.with_suffix("")
-        mark.unlink()
-        if not path.exists():
-            continue
         aside = path.with_name(f"{path.name}{DAMAGED}")
-        if aside.is_dir():
-            shutil.rmtree(aside)
-        renamed.append(path.replace(aside))
+        try:
+            if path.exists():
+                if aside.is_dir():
+                    shutil.rmtree(aside)
+                renamed.append(path.replace(aside))
+            mark.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be set aside (%s); delete it", path, error.strerror or error)
     return renamed

@@ -20,6 +20,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from smedit.errors import UserError
+from smedit.files import disk_failed
 
 _PRE_TOKENIZERS: dict[tuple[str, str], PreTokenizer | None] = {
     # GGUF only names the way in which text is split before the merges, and transformers takes its
@@ -77,6 +78,8 @@ def convert_gguf(model_name: str, gguf: Path, folder: Path) -> None:
     except UserError:
         raise
     except Exception as error:  # whatever its reader stumbles over in a damaged file
+        if disk_failed(error):
+            raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"model {model_name!r}: cannot convert the GGUF file ({reason}); use an undamaged file "

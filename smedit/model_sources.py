@@ -3,19 +3,22 @@
 `prepare_model` runs once per model and leaves a folder; `load_model` reads it in every job. The
 folder holds the model itself (sources ``pypi``, ``pretrain``, ``random``) or points to the folder
 that does (``hub``, ``path``), and always two notes: ``source.json``, where the model came from, and
-``checksums.json``, the size and SHA-256 of each of its files.
+``checksums.json``, the size and SHA-256 of each of its files. The first carries the checksums of
+both.
 """
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,17 @@ from transformers.utils.logging import disable_progress_bar
 
 from smedit.architectures import module_shapes
 from smedit.errors import UserError
-from smedit.files import accept, fingerprint, flush, refuse, what_changed
+from smedit.files import (
+    accept,
+    disk_failed,
+    fingerprint,
+    flush,
+    opened,
+    refuse,
+    user_path,
+    what_changed,
+)
+from smedit.results import read_result, write_result
 
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """Files of a model folder that are read; never pickled weights, never code."""
@@ -68,7 +81,8 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
     Raises
     ------
     UserError
-        If the spec is incomplete, or the model cannot be fetched, built or read.
+        If the spec is incomplete, the model cannot be fetched, built or read, or there is no room
+        for it.
     """
     prepare, keys = _source(name, spec)
     missing = [key for key in keys if key not in spec]
@@ -80,29 +94,50 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
     if target.exists() and not (target / SOURCE).is_file():
         raise UserError(f"{target} is there and is no prepared model; move it or name another")
     start = time.perf_counter()
+    try:
+        with _partial_folder(target) as partial:
+            weights = prepare(name, spec, partial)
+            _check_folder(name, spec, weights)
+            checksums = {path.name: fingerprint(path) for path in _files(weights)}
+            _write_notes(name, spec, partial, weights, checksums)
+            for path in partial.iterdir():
+                path.chmod(0o644)  # safetensors writes files that only their owner can read
+                flush(path)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+            accept(target)
+    except Exception as error:
+        if not disk_failed(error):
+            raise
+        raise UserError(
+            f"model {name!r}: {target} cannot be made ({_one_line(error)}); make room on the disk "
+            "or correct the access rights, and run the same command again"
+        ) from error
+    size = sum(entry["bytes"] for entry in checksums.values()) / 1e6
+    log.info("model %s: %.0f MB ready in %.0f s", name, size, time.perf_counter() - start)
+
+
+@contextmanager
+def _partial_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``target``; it is gone at the end, unless it was renamed.
+
+    What a killed process left is removed. A living one holds a lock on its folder; where there are
+    no locks on folders, nothing can be known, and nothing is removed.
+    """
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError), opened(stale) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(stale)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     partial.mkdir(parents=True)
     try:
-        weights = prepare(name, spec, partial)
-        _check_folder(name, spec, weights)
-        source = {"name": name, "spec": dict(spec)}
-        if weights != partial:
-            source["folder"] = str(weights)
-        checksums = {path.name: fingerprint(path) for path in _files(weights)}
-        _write_json(partial / SOURCE, source)
-        _write_json(partial / CHECKSUMS, checksums)
-        for path in partial.iterdir():
-            path.chmod(0o644)  # safetensors writes files that only their owner can read
-            flush(path)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-        accept(target)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    size = sum(entry["bytes"] for entry in checksums.values()) / 1e6
-    log.info("model %s: %.0f MB ready in %.0f s", name, size, time.perf_counter() - start)
+        with opened(partial) as descriptor:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -164,9 +199,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _checked_source(folder: Path) -> tuple[dict[str, Any], Path]:
     """What `prepare_model` noted about a model, and where its weights are."""
-    source = _read_json(folder, SOURCE)
+    if not (folder / SOURCE).is_file():
+        raise UserError(
+            f"{folder / SOURCE} is missing, so this is no prepared model; delete the folder "
+            f"{folder} and run again"
+        )
+    source = read_result(folder / SOURCE, part_of=folder)
     weights = Path(source.get("folder", folder))
-    _check_files(folder, weights, _read_json(folder, CHECKSUMS))
+    _check_files(folder, folder, {CHECKSUMS: source["checksums_file"]})
+    _check_files(folder, weights, json.loads((folder / CHECKSUMS).read_bytes()))
     return source, weights
 
 
@@ -203,13 +244,14 @@ def _from_hub(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
     except Exception as error:
         raise UserError(
             f"model {name!r}: {repository} at {revision} could not be downloaded "
-            f"({_one_line(error)}); check the network, the names and the access rights"
+            f"({_one_line(error)}); check the network, the names, the access rights and the room "
+            "on the disk"
         ) from error
     return Path(snapshot).absolute()
 
 
 def _from_path(name: str, spec: Mapping[str, Any], folder: Path) -> Path:
-    path = Path(os.path.expanduser(spec["path"]))  # noqa: PTH111 - it never fails
+    path = user_path(spec["path"])
     if not path.is_dir():
         raise UserError(f"model {name!r}: path {path} is not a folder; correct the path")
     return path.resolve()
@@ -322,18 +364,22 @@ def _check_files(folder: Path, weights: Path, checksums: Mapping[str, Any]) -> N
             )
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_json(folder: Path, name: str) -> Any:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / name} cannot be read, so this is no prepared model "
-            f"({_one_line(error)}); delete the folder {folder} and run again"
-        ) from error
+def _write_notes(
+    name: str,
+    spec: Mapping[str, Any],
+    folder: Path,
+    weights: Path,
+    checksums: Mapping[str, Any],
+) -> None:
+    """Write both notes."""
+    path = folder / CHECKSUMS
+    path.write_text(json.dumps(checksums, indent=1) + "\n", encoding="utf-8")
+    listed = fingerprint(path)
+    del listed["modified"]  # it is small: compare its hash always
+    source = {"name": name, "spec": dict(spec), "checksums_file": listed}
+    if weights != folder:
+        source["folder"] = str(weights)
+    write_result(source, folder / SOURCE)
 
 
 # --- weights --------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ counted from 1.
 import difflib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from smedit.facts import (
     split_pool,
     subject_key,
 )
+from smedit.files import user_path
 from smedit.worldfacts import SPLIT_PERCENT, counterfact_rows, zsre_rows
 
 LOG = logging.getLogger("smedit")
@@ -373,7 +373,7 @@ def _folder(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Row
 def _files(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
     if not spec.get("data_dir"):
         raise UserError(f"dataset {name}, key data_dir: missing; name the folder with the files")
-    folder = Path(os.path.expanduser(spec["data_dir"]))  # noqa: PTH111 - it never fails
+    folder = user_path(spec["data_dir"])
     if not folder.is_dir():
         raise UserError(f"dataset {name}, key data_dir: no folder {folder}; correct the path")
     official = ZSRE_FILES if form == "zsre" else FLAT_FILES

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from smedit.errors import UserError
 from smedit.files import refuse, replacing
@@ -37,7 +37,9 @@ def write_result(
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def read_result(path: Path, job: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def read_result(
+    path: Path, job: Mapping[str, Any] | None = None, part_of: Path | None = None
+) -> dict[str, Any]:
     """Read what `write_result` wrote.
 
     Parameters
@@ -46,13 +48,19 @@ def read_result(path: Path, job: Mapping[str, Any] | None = None) -> dict[str, A
         The file.
     job
         The settings that its place stands for; by default any will do.
+    part_of
+        The folder to refuse instead of the file, if it can only be made anew as a whole.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged, altered or of another job. All but a missing one are set
-        aside, so that the next run makes them anew.
+        If the file is missing, damaged, altered or of another job. All but a missing one are
+        marked, so that the next run makes them anew; see `smedit.files.refuse`.
     """
+
+    def refused(why: str) -> NoReturn:
+        refuse(part_of or path, f"its file {path.name}: {why}" if part_of else why)
+
     try:
         result = json.loads(path.read_bytes())
         sums = result.pop(CHECKSUMS)
@@ -62,9 +70,9 @@ def read_result(path: Path, job: Mapping[str, Any] | None = None) -> dict[str, A
             f"{path}: cannot be read ({reason}); the same command makes it anew"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError):
-        refuse(path, "not a whole result file")
+        refused("not a whole result file")
     if not isinstance(sums, dict) or sums.get("content") != checksum(result):
-        refuse(path, "was altered after it was written")
+        refused("was altered after it was written")
     if job is not None and sums.get("job") != checksum(job):
-        refuse(path, "the result of other settings than its place stands for")
+        refused("the result of other settings than its place stands for")
     return result

@@ -15,7 +15,7 @@ include: "suite.smk"
 onstart:
     try:
         run_lock.hold(Path(".snakemake/smedit.lock"))
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 
@@ -33,7 +33,7 @@ try:
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
     if workflow.is_main_process:
         check_models(RANDOM_MODELS)
-except UserError as error:
+except (UserError, OSError) as error:
     raise WorkflowError(str(error)) from None
 
 

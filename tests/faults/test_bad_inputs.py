@@ -142,12 +142,16 @@ def test_a_configuration_that_is_none():
         check_config(config, SCHEMA)
 
 
+TOO_LONG = f"datasets={{worldfacts-qa: {{source: folder, data_dir: {'x/' * 3000}}}}}"
+"""A path at which the system fails, as at one below a folder that one may not enter."""
+
 RUNS = [
     ("lr: .nan", [], "config: hyperparameters.lr: nan is not a finite number"),
     ("lr: 1e-3", [], "'1e-3' is not of type 'number'; write it without quotes, and with"),
     ("lr: [", [], "Config file is not valid JSON or YAML"),
     ("lr: 0.1", ["seeds=0"], "config: seeds: 0 is not of type 'array'"),
     ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
+    ("lr: 0.1", [TOO_LONG], "[Errno 36] File name too long: 'x/x/x/"),
 ]
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from damage import alter, cut, empty
+from runs import ROOT
 from safetensors.torch import load_file, save_file
 from test_cli import make_job
 from test_stream_cell import fail_in_batch, run_stream, stream_job
@@ -12,10 +13,12 @@ from test_stream_cell import fail_in_batch, run_stream, stream_job
 from smedit.cli import main
 from smedit.errors import UserError
 from smedit.files import set_refused_aside
+from smedit.model_sources import load_tokenizer, prepare_model
 from smedit.results import read_result, write_result
 from smedit.sums import check_sums, write_sums
 from smedit.tensor_files import load_tensors, save_tensors
 
+TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
 INPUTS = ("states.safetensors", "before.json", "chosen.json")
 
 
@@ -71,6 +74,32 @@ def test_with_a_damaged_checkpoint_a_stream_starts_anew_and_says_so(
     assert warning.startswith(f"starting anew: {tmp_path}/result.checkpoint: ")
     assert [point["n_sequences"] for point in read_result(out)["points"]] == [0, 3, 5]
     assert not list(tmp_path.glob("result.checkpoint*"))
+
+
+def other_shape(path):
+    path.write_text('{"model.safetensors": 7}')
+
+
+@pytest.mark.parametrize("damage", [cut, alter, empty, other_shape])
+@pytest.mark.parametrize("name", ["source.json", "checksums.json"])
+def test_a_model_with_a_damaged_note_is_made_anew(tmp_path, name, damage):
+    spec, folder = {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m"
+    prepare_model("m", spec, folder)
+    damage(folder / name)
+    with pytest.raises(UserError, match=rf"m: its file {name}.*; delete it and run the same comma"):
+        load_tokenizer(folder)
+    assert set_refused_aside([str(tmp_path)]) == [tmp_path / "m.damaged"]
+    prepare_model("m", spec, folder)
+    load_tokenizer(folder)
+    assert set_refused_aside([str(tmp_path)]) == []
+
+
+def test_a_model_without_its_checksums_is_made_anew(tmp_path):
+    prepare_model("m", {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m")
+    (tmp_path / "m/checksums.json").unlink()
+    with pytest.raises(UserError, match=r"m: its file checksums\.json is missing"):
+        load_tokenizer(tmp_path / "m")
+    assert set_refused_aside([str(tmp_path)]) == [tmp_path / "m.damaged"]
 
 
 @pytest.mark.parametrize("checksums", ["null", "[]", "{}"])

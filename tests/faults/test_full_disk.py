@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+from runs import ROOT
 from test_cli import make_job
 from test_damaged_files import run_cell
 
@@ -32,8 +33,8 @@ def tiny_everything(tiny, short_text):
     """A tiny model."""
 
 
-def fill(folder):
-    (folder / "ballast").write_bytes(b"0" * (shutil.disk_usage(folder).free - 4096))
+def fill(folder, room=4096):
+    (folder / "ballast").write_bytes(b"0" * (shutil.disk_usage(folder).free - room))
 
 
 def error_of(capsys):
@@ -65,6 +66,22 @@ def test_frozen_states_that_do_not_fit(small_disk, capsys):
     states, before = small_disk / "states.safetensors", small_disk / "before.json"
     assert main(["freeze", "--job", job, "--out", str(states), "--before", str(before)]) == 2
     assert f"error: {states}: cannot be written (" in error_of(capsys)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+@pytest.mark.parametrize("room", [4096, 32768])  # for a part of a file, and of another one
+def test_a_model_that_does_not_fit(small_disk, capsys, room):
+    fill(small_disk, room)
+    architecture = str(ROOT / "config/architectures/tiny-gpt2.json")
+    spec = json.dumps({"source": "random", "architecture": architecture, "seed": 0})
+    target = small_disk / "m"
+    assert main(["prepare-model", "--name", "m", "--spec", spec, "--out", str(target)]) == 2
+    line = error_of(capsys)
+    assert line.startswith(f"error: model 'm': {target} cannot be made (")
+    assert "No space left on device" in line
+    assert line.endswith(
+        "make room on the disk or correct the access rights, and run the same command again"
+    )
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 

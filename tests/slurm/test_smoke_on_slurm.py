@@ -24,16 +24,22 @@ TIGHT = ["--set-resources", "freeze:mem_mb=1100*attempt-700", "choose:runtime=at
 
 METHODS = {"MEND", "SMEdit", "UltraEdit"}
 
-BROKEN = "cells/model~tiny-gpt2/dataset~worldfacts-qa/method~MEND/"
-"""Part of the path of the cell that fails until it is mended."""
+GROUP = "cells/model~tiny-gpt2/dataset~worldfacts-qa/"
+"""Part of the paths of four cells in one group. Whichever runs first fails until it is mended."""
 
 SMEDIT = """\
 #!/bin/sh
-# Runs smedit, notes in the job's log where it runs, and has mishaps.
-echo "slurm job [$SLURM_JOB_ID], warm start [$SMEDIT_WARM_START]"
+# Runs smedit, notes in the job's log whether there is a warm start, and has mishaps.
+echo "warm start [$SMEDIT_WARM_START]"
 case "$*" in
     choose\\ --results*tiny-llama*) mkdir {folder}/hung 2> /dev/null && exec sleep 600 ;;
-    run-cell*{broken}*) test -e {folder}/mended || {{ echo "error: a mishap"; exit 1; }} ;;
+    run-cell*{group}*)
+        echo "$SLURM_JOB_ID" >> {folder}/group
+        test -e {folder}/broken || printf "%s\\n" "$*" > {folder}/broken
+        if [ "$*" = "$(cat {folder}/broken)" ] && ! [ -e {folder}/mended ]; then
+            echo "error: a mishap"
+            exit 1
+        fi ;;
 esac
 exec {smedit} "$@"
 """
@@ -72,7 +78,7 @@ class Runs:
         mishaps.mkdir()
         smedit = mishaps / "smedit"
         real = Path(sys.executable).with_name("smedit")
-        smedit.write_text(SMEDIT.format(folder=mishaps, broken=BROKEN, smedit=real))
+        smedit.write_text(SMEDIT.format(folder=mishaps, group=GROUP, smedit=real))
         smedit.chmod(smedit.stat().st_mode | stat.S_IXUSR)
         environment = environment_of(self.suite, cluster.environment, mishaps)
 
@@ -81,6 +87,7 @@ class Runs:
         failed = self.results / "failed.csv"
         assert failed.exists(), self.said
         self.failed = list(csv.DictReader(failed.open()))
+        self.group = (mishaps / "group").read_text().split()
         (mishaps / "mended").touch()
         self.second_status, self.second_said = self._run(environment)
         self.jobs = cluster.jobs()
@@ -97,10 +104,15 @@ class Runs:
         return done.returncode, done.stdout
 
     def jobs_of(self, *rules):
-        """SLURM's jobs of some rules; a group's comment ends in the rule of its members."""
+        """SLURM's jobs of some rules, of which there must be some.
+
+        A group's comment ends in the rule of its members.
+        """
         names = "|".join(rules)
         comment = re.compile(rf"rule_({names})(_wildcards_.*)?|rule_.*_worldfacts-qa_({names})")
-        return [job for job in self.jobs if comment.fullmatch(job["Comment"])]
+        found = [job for job in self.jobs if comment.fullmatch(job["Comment"])]
+        assert found, f"{rules}: no such job among {[job['Comment'] for job in self.jobs]}"
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +158,14 @@ def test_a_cell_that_fails_for_good_stops_no_other_and_is_named(runs):
     (failed,) = runs.failed
     assert failed["rule"] == "cell"
     assert failed["why"] == "a mishap"
-    assert BROKEN in failed["output"]
+    assert GROUP in failed["output"]
     assert failed["output"] in runs.said
     assert failed["log"] in runs.said
+
+
+def test_a_cell_that_fails_first_stops_no_other_of_its_group(runs):
+    """All four were run in the first attempt, where the one that fails was the first."""
+    assert runs.group.count(runs.group[0]) == 4, runs.group
 
 
 def test_the_same_command_makes_what_is_missing_and_nothing_else(runs):
@@ -172,21 +189,23 @@ def test_every_job_ran_as_a_slurm_job(runs):
     logs = [p for p in (runs.results / "logs").rglob("*.log") if p.stem not in scripts]
     assert len(logs) == 34
     for log in logs:
-        where = re.search(r"slurm job \[(\d+)\], warm start \[\]", log.read_text())
+        text = log.read_text()
+        where = re.search(r"(?m)^\S+ SLURM job (\d+) on \S+$", text)
         assert where and where[1] in known, log
+        assert "warm start []" in text, log
 
 
 def test_jobs_ask_for_what_they_need(runs):
-    for job in runs.jobs_of("cell", "stream", "tune_cell", "tune_stream"):
-        cpus, memory, gpus, minutes = resources(job)
-        assert (cpus, gpus) == (1, 1)
-        assert memory in (1500, 3000)
-        assert minutes % 10 == 0
-        assert minutes <= 4 * 10 * memory // 1500  # the time of all members of a group
-    for job in runs.jobs_of("prepare_model"):
-        assert resources(job) == (1, 1500, 0, 10)
-    for job in runs.jobs_of("tables_of_results", "stream_tables", "figures_of_tables"):
-        assert resources(job) == (1, 2000, 0, 10)
+    for rule in ("cell", "stream", "tune_cell", "tune_stream"):
+        for job in runs.jobs_of(rule):
+            cpus, memory, gpus, minutes = resources(job)
+            assert (cpus, gpus) == (1, 1)
+            assert memory in (1500, 3000)
+            assert minutes % 10 == 0
+            assert minutes <= 4 * 10 * memory // 1500  # the time of all members of a group
+    assert {resources(job) for job in runs.jobs_of("prepare_model")} == {(1, 1500, 0, 10)}
+    for rule in ("tables_of_results", "stream_tables", "figures_of_tables"):
+        assert {resources(job) for job in runs.jobs_of(rule)} == {(1, 2000, 0, 10)}
     assert {resources(job) for job in runs.jobs_of("choose_for_streams")} == {(1, 1000, 0, 5)}
 
 

@@ -1,6 +1,7 @@
 """Bad configurations: each gives one line that says what, where and what would be right."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,16 @@ def test_a_missing_edit_module_is_named_with_the_nearest(monkeypatch):
     models["smollm2-135m"]["edit_modules"] = ["model.layers.30.mlp.down_proj"]
     with pytest.raises(UserError, match=r"has no edit module.*nearest: model\.layers"):
         check_models(models)
+
+
+def test_a_model_s_path_may_begin_with_a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    shutil.copy(ROOT / "config/architectures/tiny-llama.json", tmp_path / "weights/config.json")
+    spec = {"source": "path", "path": "~/weights", "edit_modules": ["model.layers.3.mlp.up_proj"]}
+    check_models({"m": spec})
+    with pytest.raises(UserError, match=r"config\.json: no such file"):
+        check_models({"m": {**spec, "path": "~/elsewhere"}})
 
 
 def test_module_ranges():

