@@ -206,8 +206,8 @@ def mean_over_seeds(
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (model, dataset) pairs, in the table's order: a figure's rows of panels."""
-    return list(table[["model", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
+    """The (model, dataset) pairs, in alphabetical order: a figure's rows of panels."""
+    return sorted(set(zip(table.model, table.dataset, strict=True)))
 
 
 def of_pair(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:

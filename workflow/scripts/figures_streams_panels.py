@@ -84,7 +84,9 @@ def draw_streams(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> N
         if mine.diverged_after.notna().any():
             for options in _ended(style):
                 panel.plot(points["at"].tail(1), points.value.tail(1), **options)
-    panel.set_xlim(-0.3 * gap, ticks[-1] + 0.3 * gap)
+    # Panels above and below share the axis, and may have other gaps.
+    panel.update_datalim([(-0.3 * gap, 0), (ticks[-1] + 0.3 * gap, 0)], updatey=False)
+    panel.set_xmargin(0)
     panel.set_xticks(ticks[:: -(-len(ticks) // 6)])
 
 
