@@ -12,11 +12,18 @@ import pytest
 import yaml
 from runs import VARYING, copy_suite, kill
 
+SNAKEMAKE = """\
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+# The plugin looks ever less often while no job ends. Here, jobs take seconds.
+RemoteExecutor.next_seconds_between_status_checks = property(lambda _: 2, lambda _, seconds: None)
+main()
+"""
 PROFILE = [
-    *(sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm"),
+    *(sys.executable, "-c", SNAKEMAKE, "--workflow-profile", "workflow/profiles/slurm"),
     *("--configfile", "config/smoke.yaml", "--config", "gpus_per_job=1"),
     *("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-keep-successful-logs"),
-    *("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"),
     *("--retries", "1", "smoke"),
 ]
 TIGHT = ["--set-resources", "freeze:mem_mb=1100*attempt-700", "choose:runtime=attempt"]

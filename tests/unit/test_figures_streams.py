@@ -40,12 +40,12 @@ SMALL = {"n_edits": [2], "n_sequences": [8], "train_sequences": [4]}
 def config(points: int = 4) -> dict[str, Any]:
     """Two models, two datasets, and every experiment of streams."""
     two = [{"method": "SMEdit"}, {"method": "MEND"}]
-    one = {"models": ["m1"], "datasets": ["cloze"]}
+    one = {"models": ["m1"], "datasets": ["sentences"]}
     steps = [{"method": name, "bp_steps": [1, 2, 3]} for name in ("SMEdit", "UltraEdit")]
     shapes = {"methods": two, "n_edits": [2, 4], "n_sequences": [4, 8], "train_sequences": [4]}
     return {
         "models": ["m1", "m2"],
-        "datasets": ["qa", "cloze"],
+        "datasets": ["qa", "sentences"],
         "seeds": [0],
         "sequential": {
             "passes": 1,
@@ -252,7 +252,7 @@ def test_streams_without_a_partner_have_no_gains(tables):
 
 def test_the_ends_against_backpropagation_steps(tables):
     panels = stream_bp_steps(tables).axes
-    end = {"dataset": "cloze", "edited": 16, "passes": 1}
+    end = {"dataset": "sentences", "edited": 16, "passes": 1}
     names = {1: "SMEdit w/o MBPS", 2: "SMEdit", 3: "SMEdit"}
     for place, metric, scope in ((0, "efficacy", "all"), (3, "perplexity", "held-out text")):
         values = [

@@ -192,8 +192,11 @@ def perplexity_notes(rows: pd.DataFrame) -> str:
         f"logarithmic axis."
     )
     before = mine[mine.edited == 0].groupby("model").value.mean()
-    if (mine.value > CEILING * mine.model.map(before)).any():
-        text += f" It ends at {CEILING} times the unedited model's; higher values are cut off."
+    if (mine[["value", "ci_high"]].max(axis=1) > CEILING * mine.model.map(before)).any():
+        text += (
+            f" It ends at {CEILING} times the unedited model's at most; higher values and the ends "
+            f"of their error bars are cut off."
+        )
     return text
 
 
