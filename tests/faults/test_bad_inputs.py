@@ -442,7 +442,10 @@ COMMANDS = [
     (cell("--states", "no", "--before", "before.json", "--out", "x"), "no: is missing"),
     (cell(*FROZEN[:2], "--before", "no", "--out", "x"), "no: cannot be read (No such file or dir"),
     (cell(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
-    (cell(*FROZEN[:2], "--before", "other.json", "--out", "x"), "other.json: has no 'states', so"),
+    (
+        cell(*FROZEN[:2], "--before", "other.json", "--out", "x"),
+        "other.json: has no 'made_for', so",
+    ),
     (
         ["choose", "--results", "other.json", "--out", "x"],
         "other.json: has no 'settings', so",

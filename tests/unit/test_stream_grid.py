@@ -67,9 +67,8 @@ def test_a_dataset_may_have_sizes_of_its_own():
     comparison = config["sequential"]["experiments"]["comparison"]
     comparison["by_dataset"] = {"e": {"n_edits": [3], "n_sequences": [9], "points": 5}}
     cells = stream_experiments(config).query("experiment == 'comparison'")
-    sizes = cells.groupby("dataset")[["n_edits", "n_sequences", "points"]].agg("unique").map(list)
-    assert sizes.loc["d"].tolist() == [[5], [6], [2]]
-    assert sizes.loc["e"].tolist() == [[3], [9], [5]]
+    sizes = cells[["dataset", "n_edits", "n_sequences", "points"]].drop_duplicates()
+    assert sizes.values.tolist() == [["d", 5, 6, 2], ["e", 3, 9, 5]]
     assert set(cells.train_sequences) == {0, 7}
 
 
