@@ -424,3 +424,15 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
         == hashlib.sha256((TINY_LLAMA / "model.safetensors").read_bytes()).hexdigest()
     )
     assert set(files) == {path.name for path in TINY_LLAMA.iterdir()}
+
+
+def test_a_damaged_list_of_a_models_files_is_refused(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(write_provenance, "MODELS", tmp_path)
+    prepare_model(
+        "m", {"source": "path", "path": str(weights), "edit_modules": ["x"]}, tmp_path / "m"
+    )
+    (tmp_path / "m/checksums.json").write_text('{"config.json": ')
+    with pytest.raises(
+        UserError, match=r"m: its file checksums\.json is not a whole list .* again"
+    ):
+        write_provenance.model_files(tmp_path / "m")

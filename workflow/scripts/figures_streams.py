@@ -23,6 +23,7 @@ from figures_style import panels, variant_styles
 
 X = "edits so far"
 ASIDE = "Points are moved a little sideways so that they do not hide each other."
+BEFORE = "In the panels of the latest batch it stands for all of the stream's edits."
 ENDED = "the last measured point of a stream that ended before the next one"
 
 
@@ -51,7 +52,7 @@ def retention(tables: StreamTables) -> Figure:
     caption = (
         f"Efficacy along a stream of edits, on three parts of it: a method that forgets falls in "
         f"the top row while the middle row stays high. {stream_size(rows)} "
-        f"{score_notes(rows[rows.metric == 'efficacy'])} "
+        f"{score_notes(rows[rows.metric == 'efficacy'])} {BEFORE} "
         f"Panels of one column share the vertical scale. {ASIDE}{divergence_notes(rows, ENDED)}"
     )
     return finish_streams(figure, rows, styles, caption)
@@ -130,8 +131,7 @@ def long_stream(tables: StreamTables) -> Figure:
         panel.set_xlabel(X)
     caption = (
         f"A long stream of edits: efficacy on three parts of it, and what is left of the model. "
-        f"{stream_size(rows)} {score_notes(rows[rows.metric == 'efficacy'])} "
-        f"{perplexity_notes(rows)} {ASIDE}"
-        f"{divergence_notes(rows, ENDED)}"
+        f"{stream_size(rows)} {score_notes(rows[rows.metric == 'efficacy'])} {BEFORE} "
+        f"{perplexity_notes(rows)} {ASIDE}{divergence_notes(rows, ENDED)}"
     )
     return finish_streams(figure, rows, styles, caption)

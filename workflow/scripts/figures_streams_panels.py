@@ -45,6 +45,9 @@ CROSS: dict[str, Any] = {
 FLOOR = 0.05
 """Height in a panel, as a share of it, of the mark of a stream that has no value to draw."""
 
+ASIDE = 0.015
+"""How far apart points of two labels are drawn, at most, as a share of the stream's length."""
+
 CEILING = 100
 """Perplexity axes end at so many times the unedited model's, or a broken stream would flatten the
 others."""
@@ -72,12 +75,13 @@ def draw_streams(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> N
     drawn = [name for name in styles if name in set(rows.label)]
     ticks = np.unique([0, *rows.edited])
     gap = np.diff(ticks).min(initial=ticks[-1])
+    spread = min(0.4 * gap, ASIDE * ticks[-1] * len(drawn))
     for place, name in enumerate(drawn):
         mine, style = rows[rows.label == name], styles[name]
         seeds_there = mine.groupby("edited").seed.transform("nunique")
         points = mine[seeds_there == mine.seed.nunique()]  # else a mean over the survivors
         points = mean_over_seeds(points, ["edited"], BOUNDS).sort_values("edited")
-        points = points.assign(at=points.edited + 0.4 * gap * _aside(place, len(drawn)))
+        points = points.assign(at=points.edited + spread * _aside(place, len(drawn)))
         later = points[points.edited > 0]
         panel.vlines(later["at"], later.ci_low, later.ci_high, color=style.color, linewidth=0.8)
         panel.plot(later["at"], later.value, **style.options())

@@ -18,7 +18,7 @@ import pandas as pd
 
 from smedit.config import config_text
 from smedit.errors import UserError
-from smedit.files import replacing
+from smedit.files import refuse, replacing
 from smedit.readers import data_files
 
 MODELS = Path("resources/models")
@@ -66,8 +66,11 @@ def model_files(folder: Path) -> dict[str, str]:
     sums = folder / "checksums.json"
     if not sums.is_file():
         return {}
-    files = json.loads(sums.read_text(encoding="utf-8"))
-    return {file: entry["sha256"] for file, entry in files.items()}
+    try:
+        files = json.loads(sums.read_bytes())
+        return {file: entry["sha256"] for file, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        refuse(folder, f"its file {sums.name} is not a whole list of checksums")
 
 
 def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
