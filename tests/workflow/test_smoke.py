@@ -212,3 +212,12 @@ def test_a_configuration_file_stands_alone(tmp_path):
     run = snakemake("--dry-run", "--configfile", str(part))
     assert run.returncode != 0
     assert "config: top level: the key 'results_dir' is missing" in run.stdout + run.stderr
+
+
+def test_files_given_together_add_up():
+    run = snakemake(
+        *("--dry-run", "--configfile", "config/smoke.yaml", "config/seeds.yaml"),
+        *("--config", "memory_mb=123"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "seed~2" in run.stdout and "mem_mb=123" in run.stdout

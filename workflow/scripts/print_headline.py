@@ -1,6 +1,9 @@
 """Print the headline tables as Markdown: each method at its largest size.
 
 ``python workflow/scripts/print_headline.py results [--sequential]``
+
+Tables of one seed give each score with its interval over requests; of several, the mean over seeds
+with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ METRICS = ["efficacy", "generalization", "specificity"]
 
 
 def headline(results: Path) -> pd.DataFrame:
-    """Per model, dataset and variant: the three scores in percent with their 95 % intervals.
+    """Per model, dataset and variant: the three scores in percent.
 
     Parameters
     ----------
@@ -32,10 +35,8 @@ def headline(results: Path) -> pd.DataFrame:
     cells = cells[cells.n_edits == cells.n_edits.max()]
     scores = scores.merge(cells[CELL_COLUMNS], on=CELL_COLUMNS)
     scores = scores[scores.score.isin(OBJECTIVE_SCORES)]
-    before = scores[scores.stage == 0].drop_duplicates(["model", "dataset", "metric"])
     after = scores[scores.stage == scores.bp_steps]
-    shown = pd.concat([before.assign(variant="unedited"), after])
-    return _wide(shown)[METRICS].reset_index()
+    return _wide(_unedited(scores[scores.stage == 0]), after)[METRICS].reset_index()
 
 
 def stream_headline(results: Path) -> pd.DataFrame:
@@ -44,46 +45,59 @@ def stream_headline(results: Path) -> pd.DataFrame:
     Parameters
     ----------
     results
-        A folder with the ``sequential*.csv`` tables of one seed.
+        A folder with ``sequential.csv`` and ``sequential_experiments.csv``; of one seed, with
+        ``sequential_timings.csv``, too.
 
     Returns
     -------
     pandas.DataFrame
-        The three scores in percent and the perplexity, with 95 % intervals; seconds of training
-        per request of the training stream and of editing per edit. A stream that diverged has no
-        end: instead of scores stands after how many batches.
+        The three scores in percent and the perplexity; of one seed, also the seconds of training
+        per request of the training stream and of editing per edit. Where a stream diverged, which
+        has no end, it says after how many batches instead.
     """
     scores = pd.read_csv(results / "sequential.csv")
-    seconds = pd.read_csv(results / "sequential_timings.csv")
     cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
     longest = cells.groupby(["model", "dataset"]).n_sequences.transform("max")
     cells = cells[cells.n_sequences == longest][STREAM_COLUMNS]
-    scores, seconds = (table.merge(cells, on=STREAM_COLUMNS) for table in (scores, seconds))
+    scores = scores.merge(cells, on=STREAM_COLUMNS)
     shown = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
     shown = shown[shown.scope.isin(["all", "held-out text"])]
-    before = shown[shown.edited == 0].drop_duplicates(["model", "dataset", "metric"])
     after = shown[shown.edited == shown.n_edits * shown.n_sequences]
-    wide = _wide(pd.concat([before.assign(variant="unedited"), after]))
-    ended = scores.dropna(subset="diverged_after").groupby(INDEX).diverged_after.first()
-    wide = wide.reindex(wide.index.union(ended.index))
-    for place, batches in ended.items():
-        wide.loc[place, METRICS] = f"diverged after {batches:.0f} batches"
-    for per, name in (("training request", "training s"), ("edit", "editing s")):
-        rows = seconds[seconds.per == per].set_index(INDEX)["seconds"]
-        wide[name] = rows.map("{:.2f}".format).reindex(wide.index)
-    columns = [*METRICS, "perplexity", "training s", "editing s"]
+    wide = _wide(_unedited(shown[shown.edited == 0]), after)
+    ended = scores.dropna(subset="diverged_after").drop_duplicates([*INDEX, "seed"])
+    wide = wide.reindex(wide.index.union(pd.MultiIndex.from_frame(ended[INDEX])))
+    for place, streams in ended.groupby(INDEX):
+        batches = ", ".join(f"{count:.0f}" for count in streams.diverged_after)
+        wide.loc[place, [*METRICS, "perplexity"]] = f"diverged after {batches} batches"
+    columns = [*METRICS, "perplexity"]
+    if scores.seed.nunique() == 1:
+        seconds = pd.read_csv(results / "sequential_timings.csv").merge(cells, on=STREAM_COLUMNS)
+        for per, name in (("training request", "training s"), ("edit", "editing s")):
+            rows = seconds[seconds.per == per].set_index(INDEX)["seconds"]
+            wide[name] = rows.map("{:.2f}".format).reindex(wide.index)
+            columns.append(name)
     return wide[columns].fillna("").reset_index()
 
 
-def _wide(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, dataset and variant; one column per metric: value and interval."""
-    shown = [_perplexity if metric == "perplexity" else "{:.0f}".format for metric in scores.metric]
-    cells = [
-        f"{show(row.value)} ({show(row.ci_low)}–{show(row.ci_high)})"
-        for row, show in zip(scores.itertuples(), shown, strict=True)
-    ]
-    wide = scores.assign(cell=cells)
-    return wide.pivot(index=INDEX, columns="metric", values="cell")
+def _unedited(before: pd.DataFrame) -> pd.DataFrame:
+    """The scores before any edit, which all variants share, once per seed."""
+    once = before.drop_duplicates(["model", "dataset", "metric", "seed"])
+    return once.assign(variant="unedited")
+
+
+def _wide(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, dataset and variant; one column per metric: value and bounds."""
+    scores = pd.concat([before, after])
+    if scores.seed.nunique() == 1:
+        rows = scores.set_index([*INDEX, "metric"])[["value", "ci_low", "ci_high"]]
+    else:
+        rows = scores.groupby([*INDEX, "metric"])["value"].agg(["mean", "min", "max"])
+    texts = []
+    for (*_, metric), bounds in zip(rows.index, rows.to_numpy(), strict=True):
+        show = _perplexity if metric == "perplexity" else "{:.0f}".format
+        value, low, high = map(show, bounds)
+        texts.append(f"{value} ({low}–{high})")
+    return pd.Series(texts, index=rows.index).unstack("metric")
 
 
 def _perplexity(value: float) -> str:

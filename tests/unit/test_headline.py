@@ -1,0 +1,52 @@
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from print_headline import headline, stream_headline
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+PLACE = {"model": "smollm2-135m", "dataset": "worldfacts-qa", "variant": "SMEdit"}
+
+
+@pytest.mark.parametrize("printed", [headline, stream_headline])
+def test_the_documented_tables_are_those_of_the_results(printed):
+    documented = (ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    rows = [f"| {' | '.join(row)} |" for row in printed(RESULTS).itertuples(index=False)]
+    assert len(rows) == {headline: 32, stream_headline: 44}[printed]
+    assert [row for row in rows if row not in documented] == []
+
+
+@pytest.fixture
+def two_seeds(tmp_path):
+    """The committed tables, and again with another seed and 4 more in each score."""
+    for name in ("scores", "experiments", "sequential", "sequential_experiments"):
+        table = pd.read_csv(RESULTS / f"{name}.csv")
+        other = table.assign(seed=1)
+        if "value" in table:
+            other["value"] += 4
+        pd.concat([table, other]).to_csv(tmp_path / f"{name}.csv", index=False)
+    return tmp_path
+
+
+def row(table):
+    """SMEdit on SmolLM2's questions."""
+    return table.set_index(list(PLACE)).loc[tuple(PLACE.values())]
+
+
+@pytest.mark.parametrize("printed", [headline, stream_headline])
+def test_of_several_seeds_it_prints_the_mean_and_the_range(printed, two_seeds):
+    one = float(row(printed(RESULTS)).efficacy.split()[0])
+    mean, low, high = map(float, re.findall(r"\d+", row(printed(two_seeds)).efficacy))
+    assert [mean, low, high] == pytest.approx([one + 2, one, one + 4], abs=1)
+
+
+def test_a_stream_that_diverged_says_when(two_seeds):
+    path = two_seeds / "sequential.csv"
+    table = pd.read_csv(path)
+    mine = (table[list(PLACE)] == pd.Series(PLACE)).all(axis=1) & (table.seed == 1)
+    table.loc[mine, "diverged_after"] = 3
+    table[~(mine & (table.edited_sequences > 3))].to_csv(path, index=False)
+    assert row(stream_headline(two_seeds)).efficacy == "diverged after 3 batches"
