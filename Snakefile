@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from smedit import failures, run_lock
-from smedit.errors import UserError
+from smedit.errors import UserError, message
 from smedit.files import check_writable, set_refused_aside
 
 min_version("9.8")
@@ -37,7 +37,7 @@ onstart:
         outputs = [Path(path) for job in jobs for path in job.output]
         check_writable(sorted({str(path.parent) for path in outputs}))
     except (UserError, OSError) as error:
-        raise WorkflowError(str(error)) from None
+        raise WorkflowError(message(error)) from None
     with suppress(OSError):  # for the smoke test, it may lie in a read-only folder
         FAILED.unlink(missing_ok=True)
     # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process
@@ -77,7 +77,7 @@ onerror:
             print(failures.describe(failed, unfinished, FAILED), file=sys.stderr)
             failures.write_table(failed, FAILED)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message(error)}", file=sys.stderr)
 
 
 onsuccess:

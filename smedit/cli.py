@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smedit import warm_start
-from smedit.errors import DivergedError, UserError
+from smedit.errors import DivergedError, UserError, message
 from smedit.files import refuse, what_changed
 from smedit.results import read_result, write_result
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.info("SLURM job %s on %s", os.environ["SLURM_JOB_ID"], socket.gethostname())
         options.run(options)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how others are put."""
 
 from typing import Any
 
@@ -18,3 +18,11 @@ def shown(value: Any) -> str:
     """A value as a message shows it: on one line, and of a long one the beginning."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def message(error: Exception) -> str:
+    """The line that a person reads; an error of the file system names the path and the remedy."""
+    if isinstance(error, OSError) and error.filename:
+        path = shown(str(error.filename))
+        return f"{path}: {error.strerror}; correct the path, or the rights to it"
+    return str(error)

@@ -6,6 +6,7 @@ Sources: Zhu et al., arXiv 2012.00363 (the constraint); ROME, arXiv 2202.05262, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -64,7 +65,7 @@ class FineTuner(nn.Module):
         Raises
         ------
         DivergedError
-            If the loss is not finite.
+            If the loss or the change is not finite.
         """
         (name, shift), *_ = self._start(model, start).items()
         shift = shift.clone().requires_grad_()
@@ -73,16 +74,21 @@ class FineTuner(nn.Module):
         for step in range(1, bp_steps + 1):
             optimizer.zero_grad()
             loss = accumulate_edit_loss(model, batch, {name: shift})
-            if not torch.tensor(loss).isfinite():
-                raise DivergedError(
-                    f"{self.method.name}, step {step}: non-finite loss; try a smaller lr"
-                )
+            if not math.isfinite(loss):
+                raise self._diverged(step, "loss")
             if loss < ENOUGH * n_minibatches:
                 break
             optimizer.step()
             with torch.no_grad():
                 shift.clamp_(-self.bound, self.bound)
+        if not shift.isfinite().all():  # of a gradient that was not: the clamp lets nan through
+            raise self._diverged(step, "change")
         yield {name: shift.detach()}
+
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        return DivergedError(
+            f"{self.method.name}, step {step}: non-finite {what}; try a smaller lr"
+        )
 
     def _start(self, model: LanguageModel, start: Shifts) -> Mapping[str, torch.Tensor]:
         if start:

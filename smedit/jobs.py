@@ -141,7 +141,7 @@ def make_editor(
 ) -> Editor | FineTuner:
     """The editor of a cell's method, untrained."""
     method = load_method(settings["method"])
-    if method.shift_rule == "fine_tuning":
+    if method.fine_tunes:
         return FineTuner(method, hyper["lr"], hyper["bound"])
     size = {key: hyper[key] for key in ("rank", "n_blocks") if key in hyper and method.n_blocks}
     method = dataclasses.replace(method, locality=settings["locality"], **size)

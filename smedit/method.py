@@ -60,6 +60,11 @@ class Method:
     looks_back: bool = False
     for_batches: bool = True
 
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether it changes a weight itself, without a hypernetwork."""
+        return self.shift_rule == "fine_tuning"
+
 
 @cache
 def load_method(name: str) -> Method:
@@ -80,7 +85,7 @@ def variant_name(method: str, bp_steps: int, locality: str) -> str:
     """Name a method with its changes, as the paper's tables do: ``MEND + MBPS``, ``SMEdit, KL``."""
     default = load_method(method)
     name = method
-    if default.shift_rule == "fine_tuning":
+    if default.fine_tunes:
         name += f", {bp_steps} steps" if bp_steps != default.bp_steps else ""
     elif default.bp_steps == 1 < bp_steps:
         name += " + MBPS"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
@@ -52,10 +53,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Per token of a query: its log-likelihood, and whether it is the argmax."""
+    """Per token of a query: its log-likelihood, and whether it is the argmax.
 
-    log_likelihood: torch.Tensor
-    correct: torch.Tensor
+    Lists, as many small tensors between the large ones that come and go would scatter memory.
+    """
+
+    log_likelihood: list[float]
+    correct: list[bool]
 
 
 class Scorer:
@@ -115,14 +119,14 @@ class Scorer:
         for row in self._rows:
             own = answers[row.own]
             if row.rival is None or row.other is None:
-                values = {"accuracy": own.correct.double().mean().item()}
+                values = {"accuracy": fmean(own.correct)}
             else:
                 rival, other = answers[row.rival].log_likelihood, answers[row.other]
-                wins = own.log_likelihood[: len(rival)] > rival
+                wins = [a > b for a, b in zip(own.log_likelihood, rival, strict=False)]
                 values = {
-                    "token_success": wins.double().mean().item(),
+                    "token_success": fmean(wins),
                     "sequence_success": float(
-                        own.log_likelihood.mean() > other.log_likelihood.mean()
+                        fmean(own.log_likelihood) > fmean(other.log_likelihood)
                     ),
                 }
             scores += [RowScore(row.metric, name, row.request, v) for name, v in values.items()]
@@ -145,6 +149,7 @@ class Scorer:
                     # One logit that is NaN or +∞ makes all log-likelihoods of its token non-finite.
                     if not likelihood.isfinite().all():
                         raise DivergedError("non-finite logits after editing; try a smaller lr")
-                    answers[query] = _Answer(likelihood.double().cpu(), best[at] == tokens)
+                    correct = best[at] == tokens
+                    answers[query] = _Answer(likelihood.tolist(), correct.tolist())
                 start += len(sequence.answer_ids)
         return answers

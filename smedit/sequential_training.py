@@ -64,7 +64,7 @@ class SequenceStep:
 
     Attributes
     ----------
-    number, batch
+    training_pass, batch
         Pass and batch, both from 1.
     edit_loss, locality_loss
         Sums over minibatches and over the batches looked back on, with their coefficients.
@@ -77,7 +77,7 @@ class SequenceStep:
         Phase → seconds.
     """
 
-    number: int
+    training_pass: int
     batch: int
     edit_loss: float
     locality_loss: float
@@ -118,7 +118,7 @@ def train_in_sequence(
     optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
     steps: list[SequenceStep] = []
     start, n_steps = time.perf_counter(), settings.passes * len(batches)
-    for number in range(1, settings.passes + 1):
+    for training_pass in range(1, settings.passes + 1):
         optimizer.zero_grad()
         total: dict[str, torch.Tensor] = {}
         for t in range(len(batches)):
@@ -127,13 +127,13 @@ def train_in_sequence(
             try:
                 total, measured = _train_on(editor, model, recent, total, bp_steps, settings)
             except DivergedError as error:
-                where = f"{editor.method.name}, training pass {number}, batch {t + 1}"
+                where = f"{editor.method.name}, training pass {training_pass}, batch {t + 1}"
                 raise DivergedError(f"{where}: {error}") from error
-            steps.append(SequenceStep(number, t + 1, **measured))
+            steps.append(SequenceStep(training_pass, t + 1, **measured))
             spent = time.perf_counter() - start
             log.info(
                 "training pass %d/%d, batch %d/%d: edit loss %.3f, about %.0f s left",
-                *(number, settings.passes, t + 1, len(batches), steps[-1].edit_loss),
+                *(training_pass, settings.passes, t + 1, len(batches), steps[-1].edit_loss),
                 spent / len(steps) * (n_steps - len(steps)),
             )
         optimizer.step()

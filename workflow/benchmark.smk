@@ -16,7 +16,7 @@ onstart:
     try:
         run_lock.hold(Path(".snakemake/smedit.lock"))
     except (UserError, OSError) as error:
-        raise WorkflowError(str(error)) from None
+        raise WorkflowError(message(error)) from None
 
 
 BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]
@@ -34,7 +34,7 @@ try:
     if workflow.is_main_process:
         check_models(RANDOM_MODELS)
 except (UserError, OSError) as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(message(error)) from None
 
 
 def benchmark_job(w):

@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.utils import Paramspace
 
 from smedit.config import check_config
-from smedit.errors import UserError
+from smedit.errors import UserError, message
 from smedit.grid import cell_path, grid_cells, tuning_cells
 from smedit.job_settings import (
     cell_job,
@@ -45,7 +45,7 @@ try:
 
         check_models(config["models"])
 except (UserError, OSError) as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(message(error)) from None
 
 RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]

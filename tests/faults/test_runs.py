@@ -51,6 +51,13 @@ def test_killed_runs_end_with_the_same_tables_whatever_the_cores(undisturbed, ki
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+def test_one_core_and_two_give_the_same_tables(undisturbed, tmp_path):
+    folder = copy_suite(tmp_path / "suite")
+    status, text = run(folder, cores=2)
+    assert status == 0, text
+    assert tables(folder) == tables(undisturbed)
+
+
 def test_killed_runs_leave_nothing_half_written(killed):
     assert not [*(killed / "smoke").rglob("*.part"), *(killed / "smoke").rglob("*.checkpoint")]
     assert not list((killed / "smoke").rglob("*.damaged"))

@@ -6,6 +6,7 @@ import json
 import lzma
 import pickle
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -87,10 +88,12 @@ def test_every_model_is_loaded_without_its_own_code():
 
 # --- a hostile wheel ------------------------------------------------------------------------------
 
+OUTSIDE = Path("/tmp", secrets.token_hex(8))
+
 NAMES = [
     "../outside",
     "../../outside",
-    "/tmp/outside",
+    str(OUTSIDE),
     "..\\outside",
     "C:\\outside",
     "a/../../outside",
@@ -137,7 +140,7 @@ def test_of_a_hostile_wheel_only_the_named_member_is_unpacked(wheel, tmp_path):
     wheel(*[(name, b"evil") for name in NAMES], link("way", "/etc"), ("way/good", b"good"))
     fetch(folder, "good", hashlib.sha256(b"good").hexdigest())
     assert tree(tmp_path) == {"inside": None, "inside/out": b"good"}
-    assert not Path("/tmp/outside").exists()
+    assert not OUTSIDE.exists()
 
 
 @pytest.mark.parametrize("member", NAMES[:7])

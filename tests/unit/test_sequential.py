@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from math import nan
 
 import pytest
 import torch
@@ -126,7 +127,9 @@ def test_each_pass_ends_with_one_update():
     editor = make_editor(model)
     settings = dataclasses.replace(SETTINGS, passes=2)
     steps = train_in_sequence(editor, model, make_batches(model, 3), 2, settings)
-    assert [(s.number, s.batch) for s in steps] == [(p, t) for p in (1, 2) for t in (1, 2, 3)]
+    assert [(s.training_pass, s.batch) for s in steps] == [
+        (p, t) for p in (1, 2) for t in (1, 2, 3)
+    ]
     untouched = make_editor(model)
     once = make_editor(model)
     train_in_sequence(once, model, make_batches(model, 3), 2, SETTINGS)
@@ -263,6 +266,21 @@ def test_fine_tuning_ends_when_the_loss_is_low(monkeypatch):
     (batch,) = make_batches(model, 1)
     (shifts,) = FineTuner(load_method("FT-L"), lr=0.01, bound=1).edit(model, batch.edit, 3)
     assert not any(shift.any() for shift in shifts.values())
+
+
+@pytest.mark.parametrize(("loss", "gradient", "what"), [(nan, 0, "loss"), (1, nan, "change")])
+def test_fine_tuning_that_diverges_says_so(monkeypatch, loss, gradient, what):
+    def accumulate(_model, _batch, shifts):
+        for shift in shifts.values():
+            shift.grad = torch.full_like(shift, gradient)
+        return loss
+
+    monkeypatch.setattr("smedit.fine_tuning.accumulate_edit_loss", accumulate)
+    model = make_model()
+    (batch,) = make_batches(model, 1)
+    tuner = FineTuner(load_method("FT-L"), lr=0.01, bound=1)
+    with pytest.raises(DivergedError, match=f"FT-L, step 1: non-finite {what}; try a smaller lr"):
+        list(tuner.edit(model, batch.edit, 1))
 
 
 # --- the text that no edit touches ----------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.config import config_text
-from smedit.errors import UserError
+from smedit.errors import UserError, message
 from smedit.files import refuse, replacing
 from smedit.readers import data_files
 
@@ -127,8 +127,8 @@ def main() -> int:
         text = json.dumps(provenance(options.config, options.results), indent=1)
         with replacing(options.out) as part:
             part.write_text(text + "\n", encoding="utf-8")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {message(error)}", file=sys.stderr)
         return 2
     return 0
 
