@@ -198,9 +198,8 @@ def _check_grid(name: str, grid: Mapping[str, Any], used: Sequence[str]) -> None
     where, method = f"config: sequential.tuning.grid.{name}", load_method(name)
     if name not in used:
         raise UserError(f"{where}: no stream uses this method; leave it out")
-    effect = {"bound": method.fine_tunes, "reg_coef": method.locality == "norm"}
     for key in grid:
-        if not effect.get(key, True):
+        if key in method.without_effect(method.locality):
             raise UserError(f"{where}: {key} has no effect on {name}; leave it out")
 
 

@@ -65,6 +65,24 @@ class Method:
         """Whether it changes a weight itself, without a hypernetwork."""
         return self.shift_rule == "fine_tuning"
 
+    def without_effect(self, locality: str) -> set[str]:
+        """The hyperparameters that change nothing if it is used with this locality loss."""
+        trained = self.stream_training != "none"
+        in_sequence = self.stream_training == "in_sequence"
+        effect = {
+            "meta_lr": trained,
+            "max_grad_norm": trained,
+            "loc_coef": locality == "kl",
+            "reg_coef": locality == "norm",
+            "reg_power": locality == "norm" and in_sequence,
+            "back_depth": self.looks_back,
+            "time_decay": self.looks_back,
+            "bound": self.fine_tunes,
+            "rank": self.n_blocks > 0,
+            "n_blocks": self.n_blocks > 0,
+        }
+        return {name for name, has_effect in effect.items() if not has_effect}
+
 
 @cache
 def load_method(name: str) -> Method:

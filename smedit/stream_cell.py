@@ -13,7 +13,7 @@ from smedit.errors import DivergedError
 from smedit.jobs import cut, environment, make_editor, open_model, rows_of
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
-from smedit.method import Method, load_method
+from smedit.method import load_method
 from smedit.readers import load_requests
 from smedit.results import checksum
 from smedit.scores import RowScore
@@ -73,7 +73,7 @@ def run_stream(
         log.warning("the stream ends here: %s", error)
         diverged = {"batches": stream.done, "why": str(error)}
     return {
-        "settings": {**settings, **_used(method, hyper), "split": job["split"]},
+        "settings": {**settings, **hyper, "split": job["split"]},
         "environment": environment(job, model),
         "training": stream.record.get("training", []),
         "points": stream.points or [_unedited(before, job["split"], n_edits * n_sequences)],
@@ -81,11 +81,6 @@ def run_stream(
         "memory_mb": peak_memory_mb(model.device),
         "diverged": diverged,
     }
-
-
-def _used(method: Method, hyper: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters without the size of a hypernetwork where there is none."""
-    return {k: v for k, v in hyper.items() if method.n_blocks or k not in ("rank", "n_blocks")}
 
 
 def measuring_points(n_sequences: int, points: int) -> list[int]:

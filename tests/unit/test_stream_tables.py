@@ -140,3 +140,24 @@ def test_the_search_takes_the_end_of_the_stream():
         "reg_coef": 1.0,
         "bound": 0.7,
     }
+
+
+HYPER = ("lr", "meta_lr", "loc_coef", "reg_coef", "reg_power", "back_depth", "bound", "rank")
+
+
+@pytest.mark.parametrize(
+    ("method", "locality", "used"),
+    [
+        ("SMEdit", "norm", {"lr", "meta_lr", "reg_coef", "reg_power", "rank"}),
+        ("SMEdit", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
+        ("MEND", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
+        ("RLEdit", "kl", {"lr", "meta_lr", "loc_coef", "back_depth", "rank"}),
+        ("UltraEdit", "none", {"lr"}),
+        ("FT-L", "none", {"lr", "bound"}),
+    ],
+)
+def test_a_setting_without_effect_stands_empty(method, locality, used):
+    settings = dict.fromkeys(HYPER, 0.5) | {"method": method, "locality": locality}
+    table = sequential_table([result(STREAM, **settings)])
+    assert {name for name in HYPER if table[name].notna().all()} == used
+    assert all(table[name].isna().all() for name in set(HYPER) - used)

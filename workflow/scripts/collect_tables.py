@@ -57,12 +57,14 @@ def read_results(
 
 
 def settings_of(result: Result) -> dict[str, Any]:
-    """Every setting of a result as columns, the cell's own first."""
+    """Every setting of a result as columns, the cell's own first; empty if it had no effect."""
     settings = result["settings"]
     method = load_method(settings["method"])
     size = {"rank": method.rank, "n_blocks": method.n_blocks}
     variant = variant_name(settings["method"], settings["bp_steps"], settings["locality"])
-    return {"variant": variant, **settings, **size, **settings, **result["environment"]}
+    columns = {"variant": variant, **settings, **size, **settings, **result["environment"]}
+    unused = method.without_effect(settings["locality"])
+    return {name: None if name in unused else value for name, value in columns.items()}
 
 
 def mean_with_interval(rows: list[list[float]]) -> dict[str, float]:
