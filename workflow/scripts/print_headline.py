@@ -2,7 +2,7 @@
 
 ``python workflow/scripts/print_headline.py results [--sequential]``
 
-Tables of one seed give each score with its interval over requests; of several, the mean over seeds
+Tables of one seed give each score with its interval over requests; of several, the median over seeds
 with the lowest and the highest.
 """
 
@@ -91,7 +91,7 @@ def _wide(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     if scores.seed.nunique() == 1:
         rows = scores.set_index([*INDEX, "metric"])[["value", "ci_low", "ci_high"]]
     else:
-        rows = scores.groupby([*INDEX, "metric"])["value"].agg(["mean", "min", "max"])
+        rows = scores.groupby([*INDEX, "metric"])["value"].agg(["median", "min", "max"])
     texts = []
     for (*_, metric), bounds in zip(rows.index, rows.to_numpy(), strict=True):
         show = _perplexity if metric == "perplexity" else "{:.0f}".format
