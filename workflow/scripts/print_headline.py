@@ -2,8 +2,8 @@
 
 ``python workflow/scripts/print_headline.py results [--sequential]``
 
-Tables of one seed give each score with its interval over requests; of several, the median over seeds
-with the lowest and the highest.
+Tables of one seed give each score with its interval over requests; of several, the median over
+seeds with the lowest and the highest.
 """
 
 from __future__ import annotations
