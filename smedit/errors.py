@@ -1,5 +1,6 @@
 """The one exception that a user is meant to read, and how others are put."""
 
+import errno
 from typing import Any
 
 
@@ -22,7 +23,10 @@ def shown(value: Any) -> str:
 
 def message(error: Exception) -> str:
     """The line that a person reads; an error of the file system names the path and the remedy."""
-    if isinstance(error, OSError) and error.filename:
-        path = shown(str(error.filename))
-        return f"{path}: {error.strerror}; correct the path, or the rights to it"
-    return str(error)
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
+    where = " → ".join(path if len(path) <= 200 else f"…{path[-200:]}" for path in paths)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "make room on the disk" if full else "correct the path, or the rights to it"
+    return f"{where}: {error.strerror}; {remedy}"

@@ -87,7 +87,7 @@ class FineTuner(nn.Module):
 
     def _diverged(self, step: int, what: str) -> DivergedError:
         return DivergedError(
-            f"{self.method.name}, step {step}: non-finite {what}; try a smaller lr"
+            f"{self.method.name}, by step {step}: non-finite {what}; try a smaller lr"
         )
 
     def _start(self, model: LanguageModel, start: Shifts) -> Mapping[str, torch.Tensor]:

@@ -151,7 +151,7 @@ RUNS = [
     ("lr: [", [], "Config file is not valid JSON or YAML"),
     ("lr: 0.1", ["seeds=0"], "config: seeds: 0 is not of type 'array'"),
     ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
-    ("lr: 0.1", [TOO_LONG], "…: File name too long; correct the path, or the rights to it"),
+    ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
 ]
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from smedit.errors import UserError
+from smedit.errors import UserError, message
 from smedit.files import (
     check_writable,
     disk_failed,
@@ -107,3 +107,18 @@ def test_a_home_is_found_and_an_unknown_user_is_left(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     assert user_path("~/x") == Path("/home/ada/x")
     assert user_path("~nobody-here/x") == Path("~nobody-here/x")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("x: no; do"), "x: no; do"),
+        (OSError("odd"), "odd"),
+        (FileNotFoundError(2, "No such file", "a/b"), "a/b: No such file; correct the path, or"),
+        (OSError(28, "No space left", "a"), "a: No space left; make room on the disk"),
+        (PermissionError(13, "Denied", "a", None, "b"), "a → b: Denied; correct the path, or"),
+        (OSError(36, "Too long", "x" * 999 + "/y"), f"…{'x' * 198}/y: Too long; correct"),
+    ],
+)
+def test_an_error_of_the_file_system_names_the_path_and_the_remedy(error, line):
+    assert message(error).startswith(line)

@@ -1,4 +1,5 @@
 import re
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,14 @@ from print_headline import headline, stream_headline
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
+AS_COMMITTED = ["git", "diff", "--quiet", "HEAD", "--", "results"]
 PLACE = {"model": "smollm2-135m", "dataset": "worldfacts-qa", "variant": "SMEdit"}
+
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run(AS_COMMITTED, cwd=ROOT, capture_output=True).returncode != 0,
+    reason="results/ holds another run than the one that is documented",
+)
 
 
 @pytest.mark.parametrize(
@@ -56,4 +64,4 @@ def test_a_stream_that_diverged_says_when(two_seeds):
     mine = (table[list(PLACE)] == pd.Series(PLACE)).all(axis=1) & (table.seed == 1)
     table.loc[mine, "diverged_after"] = 3
     table[~(mine & (table.edited_sequences > 3))].to_csv(path, index=False)
-    assert row(stream_headline(two_seeds)).efficacy == "diverged after 3 batches"
+    assert row(stream_headline(two_seeds)).efficacy == "1 of 2 diverged after 3 batches"

@@ -279,7 +279,9 @@ def test_fine_tuning_that_diverges_says_so(monkeypatch, loss, gradient, what):
     model = make_model()
     (batch,) = make_batches(model, 1)
     tuner = FineTuner(load_method("FT-L"), lr=0.01, bound=1)
-    with pytest.raises(DivergedError, match=f"FT-L, step 1: non-finite {what}; try a smaller lr"):
+    with pytest.raises(
+        DivergedError, match=f"FT-L, by step 1: non-finite {what}; try a smaller lr"
+    ):
         list(tuner.edit(model, batch.edit, 1))
 
 

@@ -57,7 +57,7 @@ def read_results(
 
 
 def settings_of(result: Result) -> dict[str, Any]:
-    """Every setting of a result as columns, the cell's own first; empty if it had no effect."""
+    """Every setting of a result as columns, the cell's own first; empty if unused."""
     settings = result["settings"]
     method = load_method(settings["method"])
     size = {"rank": method.rank, "n_blocks": method.n_blocks}

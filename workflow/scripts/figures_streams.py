@@ -23,7 +23,7 @@ from figures_style import panels, variant_styles
 
 X = "edits so far"
 ASIDE = "Points are moved a little sideways so that they do not hide each other."
-BEFORE = "In the panels of the latest batch it stands for all of the stream's edits."
+BEFORE = "In the panels of the latest batch the grey line stands for all of the stream's edits."
 ENDED = "the last measured point of a stream that ended before the next one"
 
 

@@ -66,11 +66,12 @@ def stream_headline(results: Path) -> pd.DataFrame:
     wide = _wide(_unedited(shown[shown.edited == 0]), after)
     ended = scores.dropna(subset="diverged_after").drop_duplicates([*INDEX, "seed"])
     wide = wide.reindex(wide.index.union(pd.MultiIndex.from_frame(ended[INDEX])))
+    columns, n_seeds = [*METRICS, "perplexity"], scores.seed.nunique()
     for place, streams in ended.groupby(INDEX):
         batches = ", ".join(f"{count:.0f}" for count in streams.diverged_after)
-        wide.loc[place, [*METRICS, "perplexity"]] = f"diverged after {batches} batches"
-    columns = [*METRICS, "perplexity"]
-    if scores.seed.nunique() == 1:
+        text = f"diverged after {batches} batches"
+        wide.loc[place, columns] = text if n_seeds == 1 else f"{len(streams)} of {n_seeds} {text}"
+    if n_seeds == 1:
         seconds = pd.read_csv(results / "sequential_timings.csv").merge(cells, on=STREAM_COLUMNS)
         for per, name in (("training request", "training s"), ("edit", "editing s")):
             rows = seconds[seconds.per == per].set_index(INDEX)["seconds"]
