@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     [
         (headline, RESULTS, "results.md", 32),
         (stream_headline, RESULTS, "results.md", 44),
+        (headline, RESULTS / "seeds", "seeds.md", 32),
         (stream_headline, RESULTS / "seeds", "seeds.md", 44),
     ],
 )
