@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -206,7 +207,20 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
 
     No date, version or path goes into the file: the same table gives the same bytes.
     """
+    _settle(figure)
     kind = path.suffix[1:]
     dated = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[kind]
     with replacing(path) as part:
         figure.savefig(part, format=kind, dpi=dpi, metadata=dict.fromkeys(dated))
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the panels out once, and round where they stand.
+
+    The last digits of the layout's solver differ from call to call.
+    """
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            axes.set_position([round(place, 6) for place in axes.get_position().bounds])
