@@ -122,15 +122,19 @@ class Released:
                 assert torch.allclose(ours[name].cpu(), theirs, rtol=0, atol=1e-4)
 
     def check_trained(self, state, n_networks):
+        """Trained parameters to a tenth of one update of Adam, which moves them by 1e-3."""
         expected = self.state("hypernet_trained", n_networks)
+        untrained = self.state("hypernet_init", n_networks)
         assert expected.keys() == state.keys()
+        moved = [n for n in untrained if (untrained[n] - expected[n]).abs().max() > 5e-4]
+        assert any(name.endswith(".B") for name in moved)
         for name, value in expected.items():
             # Sums of squares grow with the rows seen; their std is what the network uses.
             if name.endswith("squares"):
                 n = expected[name.replace("squares", "n")] - 1 + 1e-8
-                assert torch.allclose((state[name] / n).sqrt(), (value / n).sqrt(), atol=1e-3)
+                assert torch.allclose((state[name] / n).sqrt(), (value / n).sqrt(), atol=1e-5)
             else:
-                assert torch.allclose(state[name], value, rtol=0, atol=1e-3), name
+                assert torch.allclose(state[name], value, rtol=0, atol=1e-4), name
 
     def check_editing_shifts(self, totals):
         previous = dict.fromkeys(self.expected["edit_modules"], 0.0)
@@ -144,7 +148,8 @@ class Released:
         assert len(total) == len(expected)
         for name, shift in total.items():
             change = self.model.edited_weight(name, shift) - self.model.edit_modules[name].weight
-            assert torch.allclose(change.cpu(), expected[f"shift.{name}"], rtol=0, atol=1e-3)
+            theirs = expected[f"shift.{name}"]
+            assert (change.cpu() - theirs).norm() <= 2e-4 * theirs.norm()
 
     def check_scores(self, rows, stage):
         scores = {}

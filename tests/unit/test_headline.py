@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from print_headline import headline, stream_headline
+from print_seeds import retention, spread
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.skipif(
         (stream_headline, RESULTS, "results.md", 44),
         (headline, RESULTS / "seeds", "seeds.md", 32),
         (stream_headline, RESULTS / "seeds", "seeds.md", 44),
+        (retention, RESULTS / "seeds", "seeds.md", 40),
+        (spread, RESULTS / "seeds", "seeds.md", 6),
     ],
 )
 def test_the_documented_tables_are_those_of_the_results(printed, results, page, n_rows):
@@ -66,3 +69,19 @@ def test_a_stream_that_diverged_says_when(two_seeds):
     table.loc[mine, "diverged_after"] = 3
     table[~(mine & (table.edited_sequences > 3))].to_csv(path, index=False)
     assert row(stream_headline(two_seeds)).efficacy == "1 of 2 diverged after 3 batches"
+
+
+def test_the_spread_is_between_seeds_and_not_between_settings(two_seeds):
+    table = spread(two_seeds).set_index("experiment")
+    assert all(text.startswith("2.8 / ") for text in table.efficacy)  # 4 / √2
+    between, within, ratio = map(float, re.findall(r"[\d.]+", table.efficacy["comparison"]))
+    assert ratio == pytest.approx(between / within, abs=0.05)
+
+
+def test_retention_follows_the_first_quarter(two_seeds):
+    """Two seeds that differ by 4 everywhere lose the same."""
+    mine = row(retention(two_seeds))
+    fresh, kept, lost = (float(re.match(r"−?\d+", text)[0]) for text in mine.iloc[-3:])
+    assert lost == pytest.approx(fresh - kept, abs=1)
+    lowest, highest = re.search(r"\((.+)–(.+)\)", mine["lost"]).groups()
+    assert lowest == highest

@@ -39,6 +39,13 @@ def headline(results: Path) -> pd.DataFrame:
     return _wide(_unedited(scores[scores.stage == 0]), after)[METRICS].reset_index()
 
 
+def compared_streams(results: Path) -> pd.DataFrame:
+    """The settings of the longest streams of the comparison."""
+    cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
+    longest = cells.groupby(["model", "dataset"]).n_sequences.transform("max")
+    return cells[cells.n_sequences == longest][STREAM_COLUMNS]
+
+
 def stream_headline(results: Path) -> pd.DataFrame:
     """The end of every stream of the comparison: all edits scored again, and what it cost.
 
@@ -56,9 +63,7 @@ def stream_headline(results: Path) -> pd.DataFrame:
         has no end, it says after how many batches instead.
     """
     scores = pd.read_csv(results / "sequential.csv")
-    cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
-    longest = cells.groupby(["model", "dataset"]).n_sequences.transform("max")
-    cells = cells[cells.n_sequences == longest][STREAM_COLUMNS]
+    cells = compared_streams(results)
     scores = scores.merge(cells, on=STREAM_COLUMNS)
     shown = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
     shown = shown[shown.scope.isin(["all", "held-out text"])]
@@ -106,17 +111,21 @@ def _perplexity(value: float) -> str:
     return f"{value:.1f}" if value < 10_000 else f"{value:.1e}".replace("e+", "e")
 
 
+def print_markdown(table: pd.DataFrame) -> None:
+    """Print a table of texts as Markdown."""
+    print("| " + " | ".join(table.columns) + " |")
+    print("| " + " | ".join("---" for _ in table.columns) + " |")
+    for row in table.itertuples(index=False):
+        print("| " + " | ".join(row) + " |")
+
+
 def main() -> int:
     """Print the table of the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--sequential", action="store_true", help="streams instead of batches")
     options = parser.parse_args()
-    table = (stream_headline if options.sequential else headline)(options.results)
-    print("| " + " | ".join(table.columns) + " |")
-    print("| " + " | ".join("---" for _ in table.columns) + " |")
-    for row in table.itertuples(index=False):
-        print("| " + " | ".join(row) + " |")
+    print_markdown((stream_headline if options.sequential else headline)(options.results))
     return 0
 
 
