@@ -272,7 +272,7 @@ def test_captions_say_how_much_stands_behind_a_point(results):
     assert "95 % interval" in text
 
 
-def test_seeds_are_averaged_and_named(copied):
+def test_of_several_seeds_the_median_is_drawn_and_named(copied):
     for name in ("scores", "timings", "gains", "experiments"):
         edit_table(copied / f"{name}.csv", lambda t: pd.concat([t, t.assign(seed=1)]))
     edit_table(
@@ -280,7 +280,7 @@ def test_seeds_are_averaged_and_named(copied):
     )
     tables = script("figures_data").read_tables(copied)
     figure = script("figures_scores").inner_steps(tables)
-    assert "mean over seeds 0, 1" in caption(figure)
+    assert "median of seeds 0, 1" in caption(figure)
     shown = tables.experiments[tables.experiments.experiment == "inner_steps"].iloc[0]
     scores = tables.scores[
         (tables.scores.method == "MALMEN")
@@ -294,6 +294,10 @@ def test_seeds_are_averaged_and_named(copied):
     ].sort_values("bp_steps")
     malmen = figure.axes[3].lines[1]  # worldfacts-qa; the first line is the unedited model
     assert list(malmen.get_ydata()) == pytest.approx((scores.value + 5).tolist())
+    bars = figure.axes[3].collections[0].get_segments()  # from the lowest seed to the highest
+    ends = [(low, high) for (_, low), (_, high) in bars]
+    expected = [(v, v + 10) for v in scores.value]
+    assert ends == [pytest.approx(bounds) for bounds in expected]
 
 
 def test_a_variant_looks_the_same_in_every_configuration():

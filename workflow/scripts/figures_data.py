@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +80,14 @@ def read_tables(folder: Path) -> Tables:
     return Tables(**{**tables, "scores": tables["scores"][main]})
 
 
-def read_stream_tables(folder: Path) -> StreamTables:
-    """Read the ``sequential*.csv``; like `read_tables`, with the labels of `stream_label`."""
+def read_stream_tables(folder: Path, names: Iterable[str] = REQUIRED_OF_STREAMS) -> StreamTables:
+    """Read the ``sequential*.csv``; like `read_tables`, with the labels of `stream_label`.
+
+    A table that is not among the names is not read, and has no rows.
+    """
     scores, gains, timings, experiments = (
-        _read(folder / f"{name}.csv", columns) for name, columns in REQUIRED_OF_STREAMS.items()
+        _read(folder / f"{name}.csv", columns) if name in names else pd.DataFrame(columns=columns)
+        for name, columns in REQUIRED_OF_STREAMS.items()
     )
     scores, timings = (
         table.assign(label=[stream_label(r) for _, r in table.iterrows()])
@@ -175,10 +179,11 @@ def largest(cells: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return cells
 
 
-def mean_over_seeds(
-    table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]
-) -> pd.DataFrame:
-    """One row per point of a figure: the mean over seeds of each value column.
+def over_seeds(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """One row per point of a figure: the median over seeds of each value column.
+
+    Bounds of an interval over requests say nothing of other seeds. Where there are several, the
+    lowest and the highest seed take the place of the bounds.
 
     Parameters
     ----------
@@ -187,7 +192,7 @@ def mean_over_seeds(
     keys
         The columns that tell one point from another; they stay.
     values
-        The columns that are averaged.
+        The value, and perhaps its bounds ``ci_low`` and ``ci_high``; else any columns.
 
     Raises
     ------
@@ -202,7 +207,11 @@ def mean_over_seeds(
             f"experiments.csv: two cells stand at one point of a figure, one is {settings}; put "
             "them into different experiments"
         )
-    return table.groupby(list(keys), sort=False, as_index=False)[list(values)].mean()
+    points = table.groupby(list(keys), sort=False)[list(values)]
+    rows = points.median()
+    if table.seed.nunique() > 1 and "ci_low" in values:
+        rows["ci_low"], rows["ci_high"] = points.min()[values[0]], points.max()[values[0]]
+    return rows.reset_index()
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ from figures_data import (
     Tables,
     cells_of,
     largest,
-    mean_over_seeds,
     of_pair,
+    over_seeds,
     pairs,
     rows_of,
 )
@@ -62,8 +62,8 @@ def mbps_gain(tables: Tables) -> Figure:
         f"What MBPS gives at {number(cells.n_edits)} edits: the score with two backpropagation "
         f"steps minus the score with one, as published: with two steps, meta-training also applies "
         f"each gradient twice. Meta-training: {batches(cells)}. Right of the line: MBPS is better. "
-        f"Score: {score_names(gains)}. {sample(gains)} Error bars: {interval(gains)} of the paired "
-        f"difference, by bootstrap over requests."
+        f"Score: {score_names(gains)}; differences are paired by request. {sample(gains)} Error "
+        f"bars: {interval(gains)}."
     )
     return finish(figure, [], caption)
 
@@ -85,7 +85,7 @@ def _published_gains(tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
 
 def gain_panel(panel: Axes, gains: pd.DataFrame, styles: dict[str, Style]) -> None:
     """One row per method and label: the gain and its interval, on either side of zero."""
-    points = mean_over_seeds(gains, ["method", "label"], ["gain", "ci_low", "ci_high"])
+    points = over_seeds(gains, ["method", "label"], ["gain", "ci_low", "ci_high"])
     order = points.method.map(list(styles).index)
     points = points.assign(order=order).sort_values(["order", "label"])
     panel.axvline(0, color="0.4", linewidth=0.9)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures_data import METRICS, count, mean_over_seeds, of_pair, pairs
+from figures_data import METRICS, count, of_pair, over_seeds, pairs
 from figures_style import GREY, Style
 
 BOUNDS = ["value", "ci_low", "ci_high"]
@@ -46,7 +46,7 @@ def score_grid(
             mine = of_pair(scores, pair)
             mine = mine[mine.metric == metric]
             # The cells of one x share the unedited model's scores, so their mean is their value.
-            unedited = mine[mine.stage == 0].groupby(x)["value"].mean()
+            unedited = mine[mine.stage == 0].groupby(x)["value"].median()
             panel.plot(unedited.index, unedited, color=GREY, linewidth=1, marker="_", zorder=1)
             draw_lines(panel, mine[mine.stage == mine.bp_steps], x, BOUNDS, styles)
             scale(panel, scores[x])
@@ -64,7 +64,7 @@ def draw_lines(
     """One line per label; three values are a value and the bounds of its interval."""
     drawn = [name for name in styles if name in set(rows.label)]
     for place, name in enumerate(drawn):
-        points = mean_over_seeds(rows[rows.label == name], [x], values).sort_values(x)
+        points = over_seeds(rows[rows.label == name], [x], values).sort_values(x)
         shift = 0.045 * (place - (len(drawn) - 1) / 2)
         at = points[x] + shift if x == "bp_steps" else points[x] * 2**shift
         style = styles[name]
@@ -87,8 +87,8 @@ def batches(cells: pd.DataFrame) -> str:
 def notes(scores: pd.DataFrame) -> str:
     """A caption's sentences on the score, the sample, the error bars and the grey line."""
     return (
-        f"Score: {score_names(scores)}. {sample(scores)} Error bars: {interval(scores)}, by "
-        f"bootstrap over requests. Grey: the unedited model."
+        f"Score: {score_names(scores)}. {sample(scores)} Error bars: {interval(scores)}. "
+        f"Grey: the unedited model."
     )
 
 
@@ -110,11 +110,11 @@ def seeds(table: pd.DataFrame) -> str:
     values: list[Any] = sorted(table.seed.unique())
     if len(values) == 1:
         return f"seed {values[0]}"
-    return f"mean over seeds {', '.join(map(str, values))}"
+    return f"median of seeds {', '.join(map(str, values))}"
 
 
 def interval(table: pd.DataFrame) -> str:
     """What an error bar is, in words."""
     if table.seed.nunique() == 1:
-        return "95 % interval"
-    return "the bounds of the 95 % interval, each the mean over seeds"
+        return "95 % interval, by bootstrap over the requests of this seed"
+    return "from the lowest seed to the highest"

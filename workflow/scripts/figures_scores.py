@@ -12,8 +12,8 @@ from figures_data import (
     Tables,
     cells_of,
     largest,
-    mean_over_seeds,
     of_pair,
+    over_seeds,
     pairs,
     rows_of,
 )
@@ -115,7 +115,7 @@ def inner_steps(tables: Tables) -> Figure:
 
 
 def _trajectories(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None:
-    points = mean_over_seeds(scores, ["label", "bp_steps", "stage"], ["value"])
+    points = over_seeds(scores, ["label", "bp_steps", "stage"], ["value"])
     for (name, _), run in points.groupby(["label", "bp_steps"], sort=False):
         run = run.sort_values("stage")
         color = styles[name].color
@@ -148,7 +148,7 @@ def tradeoff(tables: Tables) -> Figure:
 
 def _tradeoff_panel(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None:
     last = scores[scores.stage == scores.bp_steps]
-    points = mean_over_seeds(last, ["label", "metric"], BOUNDS).set_index(["metric", "label"])
+    points = over_seeds(last, ["label", "metric"], BOUNDS).set_index(["metric", "label"])
     for name in (name for name in styles if name in set(last.label)):
         x, y = points.loc["efficacy", name], points.loc["specificity", name]
         color = styles[name].color
@@ -157,5 +157,5 @@ def _tradeoff_panel(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style])
         face = color if styles[name].filled else "none"  # an open marker hides no other
         options = {**styles[name].options(), "linestyle": "", "markerfacecolor": face}
         panel.plot(x.value, y.value, **{**options, "markersize": 7})
-    before = scores[scores.stage == 0].groupby("metric")["value"].mean()
+    before = scores[scores.stage == 0].groupby("metric")["value"].median()
     panel.plot(before["efficacy"], before["specificity"], "X", color=GREY, markersize=7)

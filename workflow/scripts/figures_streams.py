@@ -99,10 +99,11 @@ def stream_model(tables: StreamTables) -> Figure:
         bottom.set_ylabel("‖W − W₀‖")
         top.set_title("\n".join(pair))
         bottom.set_xlabel(X)
+    bars = "" if rows.seed.nunique() == 1 else ", with the lowest and the highest"
     caption = (
         f"What a stream of edits does to the model. {stream_size(rows)} {perplexity_notes(rows)} "
         f"‖W − W₀‖: Frobenius norm of the change of all edited weights, on a logarithmic axis. "
-        f"Per line: {seeds(rows)}. Grey: the unedited model. {OWN_SCALES} {ASIDE}"
+        f"Per line: {seeds(rows)}{bars}. Grey: the unedited model. {OWN_SCALES} {ASIDE}"
         f"{divergence_notes(rows, ENDED)}"
     )
     return finish_streams(figure, rows, styles, caption)

@@ -64,9 +64,8 @@ def stream_gains(tables: StreamTables) -> Figure:
         f"Two streams that differ in one choice: how much higher all edits score at the end with "
         f"a second backpropagation step than without, and with the norm than with KL. "
         f"{stream_size(gains)} Right of the line: the choice is better. Score: "
-        f"{score_names(gains)}. {sample(gains)} Error bars: {interval(gains)} of the paired "
-        f"difference, by bootstrap over requests; how much another seed or order of edits would "
-        f"change is not in them."
+        f"{score_names(gains)}; differences are paired by request. {sample(gains)} Error bars: "
+        f"{interval(gains)}."
     )
     return finish(figure, [], caption)
 

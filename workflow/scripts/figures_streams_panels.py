@@ -19,7 +19,7 @@ from figures_data import (
     cells_of,
     count,
     largest,
-    mean_over_seeds,
+    over_seeds,
     rows_of,
 )
 from figures_panels import BOUNDS, notes
@@ -71,7 +71,7 @@ def draw_streams(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> N
     """One line per label against the edits so far; a cross at the end of one that diverged."""
     before = rows[rows.edited == 0]
     if len(before):
-        panel.axhline(before.value.mean(), color=GREY, linewidth=1, zorder=1)
+        panel.axhline(before.value.median(), color=GREY, linewidth=1, zorder=1)
     drawn = [name for name in styles if name in set(rows.label)]
     ticks = np.unique([0, *rows.edited])
     gap = np.diff(ticks).min(initial=ticks[-1])
@@ -79,8 +79,8 @@ def draw_streams(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> N
     for place, name in enumerate(drawn):
         mine, style = rows[rows.label == name], styles[name]
         seeds_there = mine.groupby("edited").seed.transform("nunique")
-        points = mine[seeds_there == mine.seed.nunique()]  # else a mean over the survivors
-        points = mean_over_seeds(points, ["edited"], BOUNDS).sort_values("edited")
+        points = mine[seeds_there == mine.seed.nunique()]  # else of the survivors alone
+        points = over_seeds(points, ["edited"], BOUNDS).sort_values("edited")
         points = points.assign(at=points.edited + spread * _aside(place, len(drawn)))
         later = points[points.edited > 0]
         panel.vlines(later["at"], later.ci_low, later.ci_high, color=style.color, linewidth=0.8)
@@ -99,7 +99,7 @@ def draw_ends(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None
 
     A stream that diverged has no end: a cross on the panel's floor.
     """
-    before = rows[rows.edited == 0].groupby("place").value.mean()
+    before = rows[rows.edited == 0].groupby("place").value.median()
     panel.plot(before.index, before, color=GREY, linewidth=1, marker="_", zorder=1)
     drawn = [name for name in styles if name in set(rows.label)]
     for place, name in enumerate(drawn):
@@ -107,7 +107,7 @@ def draw_ends(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None
         aside = 0.3 * _aside(place, len(drawn))
         diverged = mine[mine.diverged_after.notna()].place.unique()
         whole = ends(mine[~mine.place.isin(diverged)])
-        points = mean_over_seeds(whole, ["place"], BOUNDS).set_index("place")
+        points = over_seeds(whole, ["place"], BOUNDS).set_index("place")
         points = points.reindex(sorted(mine.place.unique()))  # a line has a gap where one diverged
         at = points.index + aside
         panel.vlines(at, points.ci_low, points.ci_high, color=style.color, linewidth=0.8)
@@ -190,10 +190,10 @@ def ends(rows: pd.DataFrame) -> pd.DataFrame:
 def perplexity_notes(rows: pd.DataFrame) -> str:
     """A caption's sentences on perplexity."""
     mine = rows[rows.metric == "perplexity"]
+    bars = ", which the error bars are over" if mine.seed.nunique() == 1 else ""
     text = (
         f"Perplexity: on a text that no edit touches, {count(mine.n_rows, 'token', 'tokens')} of "
-        f"{count(mine.n_requests, 'paragraph', 'paragraphs')}, which the error bars are over; "
-        f"logarithmic axis."
+        f"{count(mine.n_requests, 'paragraph', 'paragraphs')}{bars}; logarithmic axis."
     )
     before = mine[mine.edited == 0].groupby("model").value.mean()
     if (mine[["value", "ci_high"]].max(axis=1) > CEILING * mine.model.map(before)).any():

@@ -11,8 +11,8 @@ from figures_data import (
     StreamTables,
     cells_of,
     largest,
-    mean_over_seeds,
     of_pair,
+    over_seeds,
     pairs,
     rows_of,
 )
@@ -65,7 +65,7 @@ def stream_seconds(tables: StreamTables) -> Figure:
 
 def _stack(panel: Axes, timings: pd.DataFrame, names: list[str], untrained: set[str]) -> None:
     """Bars of the phases, with their sum and the share of the locality loss in it."""
-    table = mean_over_seeds(timings, ["label", "phase"], ["seconds"]).pivot(
+    table = over_seeds(timings, ["label", "phase"], ["seconds"]).pivot(
         index="label", columns="phase", values="seconds"
     )
     table = table.reindex(index=names, columns=list(PHASES)).fillna(0.0)
@@ -92,7 +92,7 @@ def _stack(panel: Axes, timings: pd.DataFrame, names: list[str], untrained: set[
 
 
 def _dots(panel: Axes, timings: pd.DataFrame, styles: dict[str, Style]) -> None:
-    points = mean_over_seeds(timings, ["label"], ["seconds"]).set_index("label").seconds
+    points = over_seeds(timings, ["label"], ["seconds"]).set_index("label").seconds
     for place, (name, style) in enumerate(styles.items()):
         if name in points:
             panel.plot(points[name], place, **style.options())

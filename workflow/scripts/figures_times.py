@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures_data import Tables, cells_of, largest, mean_over_seeds, of_pair, pairs, rows_of
+from figures_data import Tables, cells_of, largest, of_pair, over_seeds, pairs, rows_of
 from figures_panels import seeds
 from figures_style import PALETTE, finish, panels
 from smedit.errors import UserError
@@ -56,7 +56,7 @@ def step_time(tables: Tables) -> Figure:
 
 
 def _stack(panel: Axes, timings: pd.DataFrame, names: list[str]) -> None:
-    table = mean_over_seeds(timings, ["label", "phase"], ["seconds"]).pivot(
+    table = over_seeds(timings, ["label", "phase"], ["seconds"]).pivot(
         index="label", columns="phase", values="seconds"
     )
     table = table.reindex(index=names, columns=list(PHASES)).fillna(0.0)
