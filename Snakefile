@@ -109,6 +109,10 @@ else:
 
     use rule * from smoke_suite as smoke_*
 
+    # A copy of the smoke test's configuration may name the same models and figures.
+    ruleorder: prepare_model > smoke_prepare_model
+    ruleorder: figures_of_tables > smoke_figures_of_tables
+
     rule smoke:
         input:
             rules.smoke_tables.input,

@@ -214,6 +214,15 @@ def test_a_configuration_file_stands_alone(tmp_path):
     assert "config: top level: the key 'results_dir' is missing" in run.stdout + run.stderr
 
 
+def test_a_copy_of_this_configuration_can_have_its_own_folder(tmp_path):
+    """Its models have the names of the smoke test's own."""
+    text = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
+    assert "results_dir: smoke/results" in text
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(text.replace("results_dir: smoke/", "results_dir: copy/"))
+    assert "smoke_" not in plan("--configfile", str(copy))
+
+
 def test_files_given_together_add_up():
     run = snakemake(
         *("--dry-run", "--configfile", "config/smoke.yaml", "config/seeds.yaml"),
