@@ -15,8 +15,7 @@ from typing import Any
 
 from smedit import warm_start
 from smedit.errors import DivergedError, UserError, message
-from smedit.files import refuse, what_changed
-from smedit.results import read_result, write_result
+from smedit.results import read_result, result_with, write_result
 
 log = logging.getLogger("smedit")
 
@@ -159,7 +158,7 @@ def _run_cell(options: argparse.Namespace) -> None:
 
     job = _with_chosen(options)
     try:
-        result = run_cell(job, options.states, _what_was_before(options))
+        result = run_cell(job, options.states, options.before)
     except DivergedError as error:
         if job["split"] != "tune":
             raise
@@ -172,30 +171,9 @@ def _run_stream(options: argparse.Namespace) -> None:
     from smedit.stream_cell import run_stream
 
     checkpoint = options.out.with_suffix(".checkpoint")
-    before = _what_was_before(options)
-    result = run_stream(_with_chosen(options), options.states, before, checkpoint)
+    result = run_stream(_with_chosen(options), options.states, options.before, checkpoint)
     write_result(result, options.out, options.job)
     checkpoint.unlink(missing_ok=True)
-
-
-def _what_was_before(options: argparse.Namespace) -> dict[str, Any]:
-    """What `freeze` wrote for this job, if its other file is still as it wrote it."""
-    from smedit.jobs import check_made_for
-
-    before = _result_with("made_for", options.before)
-    check_made_for(options.job, options.before, before["made_for"])
-    changed = what_changed(options.states, before["states"])
-    if changed and options.states.exists():
-        refuse(options.states, changed)
-    return before
-
-
-def _result_with(key: str, path: Path) -> dict[str, Any]:
-    """A result of the kind that has the key."""
-    result = read_result(path)
-    if key not in result:
-        raise UserError(f"{path}: has no {key!r}, so another command wrote it; name the right file")
-    return result
 
 
 def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
@@ -212,7 +190,7 @@ def _choose(options: argparse.Namespace) -> None:
     from smedit.tuning import chosen_values, tuning_table
 
     tuned = STREAM_TUNED if options.streams else TUNED
-    results = [_result_with("settings", path) for path in options.results]
+    results = [result_with("settings", path) for path in options.results]
     chosen = chosen_values(tuning_table(results, tuned), tuned)
     write_result(chosen, options.out)
     for method, values in chosen.items():

@@ -16,7 +16,17 @@ from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest
 from smedit.files import fingerprint
 from smedit.held_out import HeldOutText
-from smedit.jobs import FROZEN_FOR, cut, environment, make_editor, open_model, rows_of
+from smedit.jobs import (
+    FROZEN_FOR,
+    check_rows,
+    cut,
+    describe_rows,
+    environment,
+    make_editor,
+    open_model,
+    read_before,
+    rows_of,
+)
 from smedit.language_model import LanguageModel
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
@@ -40,12 +50,14 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     states
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
-        The JSON file to write: the other file's fingerprint, token ids of every text, and the
-        unedited model's scores of the ``tune`` and ``eval`` rows and losses on the held-out text.
+        The JSON file to write: what the rows were, the other file's fingerprint, token ids of
+        every text, and the unedited model's scores of the ``tune`` and ``eval`` rows and losses on
+        the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     rows = {split: rows_of(job, splits, split, count) for split, count in job["rows"].items()}
+    described = {split: describe_rows(part) for split, part in rows.items()}
     batch = edit_batch(rows.pop("train"), model.tokenizer, job["minibatch"])
     sequences = [
         s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
@@ -71,6 +83,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     }
     result = {
         "made_for": {key: job.get(key) for key in FROZEN_FOR},
+        "rows": described,
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,
@@ -79,7 +92,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     write_result(result, before, job)
 
 
-def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) -> dict[str, Any]:
+def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, Any]:
     """Train and evaluate one cell.
 
     Parameters
@@ -102,14 +115,16 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
         raise UserError(f"{settings['method']} edits in sequence only; use run-stream")
     n_edits, bp_steps = settings["n_edits"], settings["bp_steps"]
     seconds: dict[str, float] = {}
+    frozen = read_before(job, states, before)
     start = time.perf_counter()
-    model = open_model(job, states, before["tokens"])
+    model = open_model(job, states, frozen["tokens"])
     seconds["load"] = time.perf_counter() - start
     memory = {"load": peak_memory_mb(model.device)}
     frozen_before = len(model.states)
 
     clock = Clock(model.device)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    check_rows(job, splits, before, frozen)
     train = rows_of(job, splits, "train", n_edits * settings["train_batches"])
     batches = [_edit_batch(part, model, hyper) for part in cut(train, n_edits)]
     editor = make_editor(settings, hyper, model)
@@ -119,7 +134,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Mapping[str, Any]) ->
 
     rows = [
         (0, RowScore(**row))
-        for row in before["unedited"][job["split"]]
+        for row in frozen["unedited"][job["split"]]
         if row["request"] < job["eval_edits"]
     ]
     requests = rows_of(job, splits, job["split"], job["eval_edits"])

@@ -13,13 +13,14 @@ import torch
 from smedit.editor import Editor
 from smedit.errors import UserError
 from smedit.facts import EditRequest, Splits
-from smedit.files import refuse
+from smedit.files import refuse, what_changed
 from smedit.fine_tuning import FineTuner
 from smedit.frozen_states import FrozenStates
 from smedit.known_tokens import KnownTokens
 from smedit.language_model import LanguageModel
 from smedit.method import load_method
 from smedit.model_sources import load_model, load_tokenizer
+from smedit.results import checksum, result_with
 
 log = logging.getLogger("smedit")
 
@@ -60,6 +61,16 @@ def open_model(
     return language_model
 
 
+def read_before(job: Mapping[str, Any], states: Path, path: Path) -> dict[str, Any]:
+    """What `freeze` wrote at ``path`` for this job, if its other file is still as it wrote it."""
+    before = result_with("made_for", path)
+    check_made_for(job, path, before["made_for"])
+    changed = what_changed(states, before["states"])
+    if changed and states.exists():
+        refuse(states, changed)
+    return before
+
+
 def check_made_for(job: Mapping[str, Any], path: Path, made_for: Mapping[str, Any]) -> None:
     """Check that what `freeze` wrote at ``path`` was made for this job's model and data.
 
@@ -71,6 +82,27 @@ def check_made_for(job: Mapping[str, Any], path: Path, made_for: Mapping[str, An
     other = [key for key in FROZEN_FOR if job.get(key) != made_for.get(key)]
     if other:
         refuse(path, f"made for another {' and '.join(other)}")
+
+
+def describe_rows(rows: Sequence[EditRequest]) -> dict[str, Any]:
+    """How many rows these are, and the SHA-256 of what they say."""
+    return {"count": len(rows), "sha256": checksum([dataclasses.asdict(row) for row in rows])}
+
+
+def check_rows(
+    job: Mapping[str, Any], splits: Splits, path: Path, before: Mapping[str, Any]
+) -> None:
+    """Check that what `freeze` wrote at ``path`` was made from these rows.
+
+    Raises
+    ------
+    UserError
+        If not: a file of the dataset was changed since. What `freeze` wrote is marked; see
+        `smedit.files.refuse`.
+    """
+    for split, frozen in before.get("rows", {}).items():
+        if describe_rows(getattr(splits, split)[: frozen["count"]]) != frozen:
+            refuse(path, f"made from other {split} rows than dataset {job['dataset']} has by now")
 
 
 def _device(name: str) -> torch.device:

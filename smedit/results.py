@@ -76,3 +76,11 @@ def read_result(
     if job is not None and sums.get("job") != checksum(job):
         refused("the result of other settings than its place stands for")
     return result
+
+
+def result_with(key: str, path: Path) -> dict[str, Any]:
+    """Read a result of the kind that has the key; a `UserError` if it is of another kind."""
+    result = read_result(path)
+    if key not in result:
+        raise UserError(f"{path}: has no {key!r}, so another command wrote it; name the right file")
+    return result

@@ -10,7 +10,15 @@ from typing import Any
 
 from smedit.batches import edit_batch
 from smedit.errors import DivergedError
-from smedit.jobs import cut, environment, make_editor, open_model, rows_of
+from smedit.jobs import (
+    check_rows,
+    cut,
+    environment,
+    make_editor,
+    open_model,
+    read_before,
+    rows_of,
+)
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
@@ -24,7 +32,7 @@ log = logging.getLogger("smedit")
 
 
 def run_stream(
-    job: Mapping[str, Any], states: Path, before: Mapping[str, Any], checkpoint: Path
+    job: Mapping[str, Any], states: Path, before: Path, checkpoint: Path
 ) -> dict[str, Any]:
     """Train an editor and edit one stream; go on from a checkpoint if there is one.
 
@@ -48,14 +56,16 @@ def run_stream(
     """
     settings, hyper = job["settings"], job["hyperparameters"]
     n_edits, n_sequences = settings["n_edits"], settings["n_sequences"]
-    model = open_model(job, states, before["tokens"])
+    frozen = read_before(job, states, before)
+    model = open_model(job, states, frozen["tokens"])
     method = load_method(settings["method"])
     per_step = method.stream_training != "in_batches"
     editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)
     # What was measured before editing stands for the model and the rows that it was measured on.
-    start = checksum({**before, "states": before["states"]["sha256"]})
+    start = checksum({**frozen, "states": frozen["states"]["sha256"]})
     stream = Stream(editor, model, checkpoint, {"job": job, "before": start})
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
+    check_rows(job, splits, before, frozen)
     parts = cut(rows_of(job, splits, job["split"], n_edits * n_sequences), n_edits)
 
     diverged = None
@@ -63,7 +73,7 @@ def run_stream(
         if not stream.resume():
             with stream.clock.phase("train"):
                 stream.record["training"] = _train(job, model, editor, splits)
-            stream.points.append(_unedited(before, job["split"], n_edits * n_sequences))
+            stream.points.append(_unedited(frozen, job["split"], n_edits * n_sequences))
             stream.save()
         measure_at = measuring_points(n_sequences, settings["points"])
         # The search does not look at the text.
@@ -76,7 +86,7 @@ def run_stream(
         "settings": {**settings, **hyper, "split": job["split"]},
         "environment": environment(job, model),
         "training": stream.record.get("training", []),
-        "points": stream.points or [_unedited(before, job["split"], n_edits * n_sequences)],
+        "points": stream.points or [_unedited(frozen, job["split"], n_edits * n_sequences)],
         "seconds": stream.clock.seconds,
         "memory_mb": peak_memory_mb(model.device),
         "diverged": diverged,

@@ -17,6 +17,7 @@ from smedit.job_settings import (
     stream_tuning_job,
     tuning_job,
 )
+from smedit.readers import data_files
 from smedit.stream_grid import stream_cells, stream_tuning_cells
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are

@@ -7,6 +7,7 @@ import torch
 from damage import alter, cut, empty
 from runs import ROOT
 from safetensors.torch import load_file, save_file
+from test_bad_inputs import dataset, text
 from test_cli import make_job
 from test_stream_cell import fail_in_batch, run_stream, stream_job
 
@@ -143,3 +144,38 @@ def test_a_value_that_changed_in_a_tensor_file_is_noticed(tmp_path):
     save_file(changed, path, metadata)
     with pytest.raises(UserError, match=r"shift\.safetensors: was altered after it was written"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize("command", ["run-cell", "run-stream"])
+def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, split):
+    """A dataset that is as valid as before, with other answers."""
+    spec = dataset(tmp_path, text())
+    job = {**(make_job() if command == "run-cell" else stream_job()), "dataset_spec": spec}
+    files = [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
+
+    def run(*arguments):
+        return main([str(a) for a in arguments])
+
+    def freeze():
+        rows = {"train": 8, "tune": 4, "eval": 10}
+        frozen = make_job(dataset_spec=spec, rows=rows, held_out=True)
+        return run("freeze", "--job", json.dumps(frozen), "--out", *files)
+
+    def edit():
+        out = ["--states", *files, "--out", tmp_path / "x.json"]
+        return run(command, "--job", json.dumps(job), *out)
+
+    path = tmp_path / f"zsre_mend_{split}.json"
+    assert freeze() == 0
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=1))  # the same rows
+    assert edit() == 0
+    (tmp_path / "x.json").unlink()
+    path.write_text(path.read_text().replace("Ona Tresk", "Bel Arda"))
+    capsys.readouterr()
+    assert edit() == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith(f"error: {tmp_path}/before.json: made from other {split} rows than data")
+    assert not (tmp_path / "x.json").exists()
+    assert set_refused_aside([str(tmp_path)]) == [tmp_path / "before.json.damaged"]
+    assert freeze() == edit() == 0

@@ -16,6 +16,7 @@ import pytest
 
 from smedit.grid import CELL_COLUMNS
 from smedit.stream_grid import STREAM_COLUMNS
+from smedit.worldfacts import zsre_rows
 
 ROOT = Path(__file__).parents[2]
 RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"
@@ -230,3 +231,17 @@ def test_files_given_together_add_up():
     )
     assert run.returncode == 0, run.stderr
     assert "seed~2" in run.stdout and "mem_mb=123" in run.stdout
+
+
+def test_the_files_of_a_dataset_are_what_is_frozen(tmp_path):
+    """So Snakemake makes anew what depends on one that changed."""
+    rows = [row for row in zsre_rows() if row["split"] != "tune"]
+    files = [tmp_path / f"zsre_mend_{split}.json" for split in ("train", "eval")]
+    for file, split in zip(files, ("train", "eval"), strict=True):
+        file.write_text(json.dumps([row for row in rows if row["split"] == split]))
+    folder = f"datasets={{worldfacts-qa: {{source: folder, data_dir: {tmp_path}}}}}"
+    run = snakemake("--dry-run", "--configfile", "config/smoke.yaml", "--config", folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    inputs = f"input: resources/models/tiny-gpt2, {files[0]}, {files[1]}\n"
+    output = "    output: smoke/results/frozen/tiny-gpt2/worldfacts-qa/"
+    assert inputs + output in run.stdout

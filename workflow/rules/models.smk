@@ -25,6 +25,8 @@ rule prepare_model:
 rule freeze:
     input:
         model="resources/models/{model}",
+        # A dataset that changed is frozen anew, and with it all that was made from its rows.
+        data=lambda w: data_files(w.dataset, config["datasets"][w.dataset]),
     output:
         states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
         before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.json",
