@@ -15,7 +15,8 @@ from typing import Any
 
 from smedit import warm_start
 from smedit.errors import DivergedError, UserError, message
-from smedit.results import read_result, result_with, write_result
+from smedit.files import refuse
+from smedit.results import result_with, write_result
 
 log = logging.getLogger("smedit")
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     choose = command("choose", _choose, "choose hyperparameters from a model's search")
     choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
+    choose.add_argument("--model", required=True, help="the model's name")
     choose.add_argument("--streams", action="store_true", help="they are results of `run-stream`")
 
     bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, KL against norm")
@@ -156,7 +158,7 @@ def _freeze(options: argparse.Namespace) -> None:
 def _run_cell(options: argparse.Namespace) -> None:
     from smedit.experiment import diverged_result, run_cell
 
-    job = _with_chosen(options)
+    job = _with_chosen(options, "batches")
     try:
         result = run_cell(job, options.states, options.before)
     except DivergedError as error:
@@ -170,17 +172,23 @@ def _run_cell(options: argparse.Namespace) -> None:
 def _run_stream(options: argparse.Namespace) -> None:
     from smedit.stream_cell import run_stream
 
+    job = _with_chosen(options, "streams")
     checkpoint = options.out.with_suffix(".checkpoint")
-    result = run_stream(_with_chosen(options), options.states, options.before, checkpoint)
+    result = run_stream(job, options.states, options.before, checkpoint)
     write_result(result, options.out, options.job)
     checkpoint.unlink(missing_ok=True)
 
 
-def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """The job, with the values that a search chose for its method."""
+def _with_chosen(options: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """The job, with the values that a search of its kind chose for its model and method."""
     job = options.job
-    chosen = read_result(options.chosen) if options.chosen else {}
-    values = chosen.get(job["settings"]["method"], {})
+    if not options.chosen:
+        return job
+    choice = result_with("chosen", options.chosen)
+    if (choice["model"], choice["search"]) != (job["model"], kind):
+        searched = f"chosen for {choice['model']} in {choice['search']}"
+        refuse(options.chosen, f"{searched}, not for {job['model']} in {kind}")
+    values = choice["chosen"].get(job["settings"]["method"], {})
     return {**job, "hyperparameters": {**job["hyperparameters"], **values}}
 
 
@@ -189,10 +197,16 @@ def _choose(options: argparse.Namespace) -> None:
     from smedit.stream_grid import STREAM_TUNED
     from smedit.tuning import chosen_values, tuning_table
 
-    tuned = STREAM_TUNED if options.streams else TUNED
-    results = [result_with("settings", path) for path in options.results]
+    kind, tuned, scores = (
+        ("streams", STREAM_TUNED, "points") if options.streams else ("batches", TUNED, "scores")
+    )
+    results = [result_with(scores, path) for path in options.results]
+    for path, result in zip(options.results, results, strict=True):
+        model = result["settings"]["model"]
+        if model != options.model:
+            raise UserError(f"{path}: is of {model}, not of {options.model}; name the right file")
     chosen = chosen_values(tuning_table(results, tuned), tuned)
-    write_result(chosen, options.out)
+    write_result({"model": options.model, "search": kind, "chosen": chosen}, options.out)
     for method, values in chosen.items():
         log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
 

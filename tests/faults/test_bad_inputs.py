@@ -432,6 +432,10 @@ def cell(*more):
     return ["run-cell", "--job", json.dumps(CELL), *more]
 
 
+def choose(results):
+    return ["choose", "--results", results, "--model", "tiny", "--out", "x"]
+
+
 FROZEN = ("--states", "states.safetensors", "--before", "before.json")
 COMMANDS = [
     ([], "the following arguments are required: COMMAND"),
@@ -447,10 +451,11 @@ COMMANDS = [
         "other.json: has no 'made_for', so",
     ),
     (
-        ["choose", "--results", "other.json", "--out", "x"],
-        "other.json: has no 'settings', so",
+        cell(*FROZEN, "--out", "x", "--chosen", "other.json"),
+        "other.json: has no 'chosen', so",
     ),
-    (["choose", "--results", "no.json", "--out", "x"], "no.json: cannot be read (No such file or"),
+    (choose("other.json"), "other.json: has no 'scores', so another command wrote it; name the"),
+    (choose("no.json"), "no.json: cannot be read (No such file or"),
     (prepare({}), "--spec: top level: the key 'source' is missing"),
     (prepare({"source": "path", "path": 7}), "--spec: path: 7 is not of type 'string'"),
     (prepare({"source": "path", "path": "no"}), "model 'm': path no is not a folder; correct the"),

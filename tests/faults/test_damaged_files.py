@@ -36,7 +36,8 @@ def run_cell(folder):
         files = ["--out", states, "--before", before]
         assert main([str(a) for a in ["freeze", "--job", json.dumps(job), *files]]) == 0
     if not chosen.exists():
-        write_result({"SMEdit": {"lr": 1e-2, "reg_coef": 0.01}}, chosen)
+        values = {"SMEdit": {"lr": 1e-2, "reg_coef": 0.01}}
+        write_result({"model": "tiny", "search": "batches", "chosen": values}, chosen)
     out = folder / "cell.json"
     files = ["--states", states, "--before", before, "--chosen", chosen, "--out", out]
     return main([str(a) for a in ["run-cell", "--job", json.dumps(make_job()), *files]]), out
@@ -146,9 +147,9 @@ def test_a_value_that_changed_in_a_tensor_file_is_noticed(tmp_path):
         load_tensors(path)
 
 
-@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize(("file", "split"), [("train", "train"), ("eval", "tune")])
 @pytest.mark.parametrize("command", ["run-cell", "run-stream"])
-def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, split):
+def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, file, split):
     """A dataset that is as valid as before, with other answers."""
     spec = dataset(tmp_path, text())
     job = {**(make_job() if command == "run-cell" else stream_job()), "dataset_spec": spec}
@@ -166,7 +167,7 @@ def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, spli
         out = ["--states", *files, "--out", tmp_path / "x.json"]
         return run(command, "--job", json.dumps(job), *out)
 
-    path = tmp_path / f"zsre_mend_{split}.json"
+    path = tmp_path / f"zsre_mend_{file}.json"
     assert freeze() == 0
     path.write_text(json.dumps(json.loads(path.read_text()), indent=1))  # the same rows
     assert edit() == 0

@@ -57,7 +57,8 @@ def run_cell(tmp_path, job, *more):
 
 def test_a_cell_from_the_command_line(tiny, tmp_path):
     chosen = tmp_path / "chosen.json"
-    write_result({"SMEdit": {"lr": 5e-3, "reg_coef": 0.02}}, chosen)
+    values = {"SMEdit": {"lr": 5e-3, "reg_coef": 0.02}}
+    write_result({"model": "tiny", "search": "batches", "chosen": values}, chosen)
     status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
     assert status == 0
     result = json.loads(out.read_text())
@@ -141,7 +142,7 @@ def test_a_cell_loads_no_tokenizer(tiny, tmp_path, monkeypatch):
     assert scorer.score(model, {}) == unedited
 
 
-def test_choose(tmp_path):
+def test_choose(tmp_path, capsys):
     paths = []
     for i, efficacy in enumerate((0.2, 0.8)):
         settings = {"model": "m", "dataset": "d", "method": "MEND", "lr": 10.0**-i}
@@ -151,5 +152,32 @@ def test_choose(tmp_path):
         write_result({"settings": settings, "scores": [score]}, path)
         paths.append(str(path))
     out = tmp_path / "chosen.json"
-    assert main(["choose", "--results", *paths, "--out", str(out)]) == 0
-    assert read_result(out) == {"MEND": {"lr": 0.1, "reg_coef": 0.5}}
+    named = ["--model", "m", "--out", str(out)]
+    assert main(["choose", "--results", *paths, *named]) == 0
+    values = {"MEND": {"lr": 0.1, "reg_coef": 0.5}}
+    assert read_result(out) == {"model": "m", "search": "batches", "chosen": values}
+    out.unlink()
+    assert main(["choose", "--results", *paths, "--model", "n", "--out", str(out)]) == 2
+    assert "0.json: is of m, not of n; name the right file" in capsys.readouterr().err
+    assert main(["choose", "--streams", "--results", *paths, *named]) == 2
+    assert "0.json: has no 'points', so another command wrote it" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_without_a_search_nothing_is_chosen(tiny, tmp_path):
+    chosen = tmp_path / "chosen.json"
+    assert main(["choose", "--results", "--model", "tiny", "--out", str(chosen)]) == 0
+    assert read_result(chosen) == {"model": "tiny", "search": "batches", "chosen": {}}
+    status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
+    assert status == 0
+    assert read_result(out)["settings"]["lr"] == HYPER["lr"]
+
+
+@pytest.mark.parametrize(("model", "search"), [("other", "batches"), ("tiny", "streams")])
+def test_a_choice_for_something_else_is_refused(tiny, tmp_path, capsys, model, search):
+    chosen = tmp_path / "chosen.json"
+    write_result({"model": model, "search": search, "chosen": {}}, chosen)
+    status, out = run_cell(tmp_path, make_job(), "--chosen", str(chosen))
+    assert status == 2 and not out.exists()
+    message = f"chosen.json: chosen for {model} in {search}, not for tiny in batches; delete it"
+    assert message in capsys.readouterr().err

@@ -86,7 +86,8 @@ def test_a_stream(method, tmp_path):
 
 def test_a_chosen_value_is_used(tmp_path):
     chosen = tmp_path / "chosen.json"
-    write_result({"FT-L": {"lr": 5e-3, "bound": 0.001, "reg_coef": 0.5}}, chosen)
+    values = {"FT-L": {"lr": 5e-3, "bound": 0.001, "reg_coef": 0.5}}
+    write_result({"model": "tiny", "search": "streams", "chosen": values}, chosen)
     job = stream_job("FT-L", 3, "none", 0)
     status, out = run_stream(tmp_path, job, "--chosen", str(chosen))
     assert status == 0
@@ -95,6 +96,15 @@ def test_a_chosen_value_is_used(tmp_path):
     d_in, d_out = 24, 16
     largest = 0.001 * (d_in * d_out) ** 0.5
     assert 0 < result["points"][-1]["change_norm"] <= largest * (1 + 1e-6)  # float32 sums
+
+
+def test_a_choice_from_batches_is_refused(tmp_path, capsys):
+    chosen = tmp_path / "chosen.json"
+    write_result({"model": "tiny", "search": "batches", "chosen": {}}, chosen)
+    status, out = run_stream(tmp_path, stream_job(), "--chosen", str(chosen))
+    assert status == 2 and not out.exists()
+    message = "chosen.json: chosen for tiny in batches, not for tiny in streams; delete it"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("save_seconds", [60, -1], ids=["saved at points", "saved each time"])

@@ -1,17 +1,27 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from collect_streams import (
+    collect,
     gains_table,
     memory_table,
     sequential_table,
     timings_table,
     training_table,
 )
-from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED
+from smedit.errors import UserError
+from smedit.grid import cell_path
+from smedit.job_settings import stream_job, stream_tuning_job
+from smedit.results import write_result
+from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED, stream_cells, stream_tuning_cells
 from smedit.tuning import chosen_values, tuning_table
+
+ROOT = Path(__file__).parents[2]
+SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
 
 
 def point(done, hits, held_out=((2.0, 2), (6.0, 2)), norm=1.5):
@@ -140,6 +150,39 @@ def test_the_search_takes_the_end_of_the_stream():
         "reg_coef": 1.0,
         "bound": 0.7,
     }
+
+
+def write_run(folder, used, best):
+    """Results of the smoke configuration: the step that UltraEdit used, and the best one."""
+
+    def write(part, place, job, efficacy, values):
+        done = job["settings"]["n_sequences"]
+        hits = [efficacy] * (done * job["settings"]["n_edits"])
+        points = [point(0, hits, held_out=()), point(done, hits)]
+        made = result(points) | {"training": []}
+        made["settings"] = job["settings"] | job["hyperparameters"] | values
+        path = folder / "sequential" / part / f"{cell_path(place)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_result(made, path, job)
+
+    for place in stream_tuning_cells(SMOKE).to_dict("records"):
+        write("tuning", place, stream_tuning_job(SMOKE, place), place["lr"] == best, {})
+    for place in stream_cells(SMOKE).to_dict("records"):
+        values = {"lr": used} if place["method"] == "UltraEdit" else {}
+        write("streams", place, stream_job(SMOKE, place), 1, values)
+
+
+def test_streams_with_other_values_than_the_search_chose_are_refused(tmp_path):
+    write_run(tmp_path, used=1e-3, best=1e-3)
+    collect(SMOKE, tmp_path)
+    write_run(tmp_path, used=1e-3, best=1e-2)
+    with pytest.raises(UserError) as caught:
+        collect(SMOKE, tmp_path)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == sum(stream_cells(SMOKE).method == "UltraEdit")
+    for line in lines:
+        assert "/method~UltraEdit/" in line
+        assert ": made with lr 0.001, not 0.01; delete it" in line
 
 
 HYPER = ("lr", "meta_lr", "loc_coef", "reg_coef", "reg_power", "back_depth", "bound", "rank")

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from collect_tables import (
+    collect,
     gains_table,
     mean_with_interval,
     read_results,
@@ -11,8 +15,12 @@ from collect_tables import (
 )
 from smedit.errors import UserError
 from smedit.files import set_refused_aside
-from smedit.grid import CELL_COLUMNS, cell_path
+from smedit.grid import CELL_COLUMNS, cell_path, grid_cells, tuning_cells
+from smedit.job_settings import cell_job, tuning_job
 from smedit.results import read_result, write_result
+
+ROOT = Path(__file__).parents[2]
+SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
 
 
 def cell(**changes):
@@ -100,11 +108,14 @@ def test_results_of_other_settings_and_damaged_ones_are_set_aside(tmp_path):
     paths = [tmp_path / f"{cell_path(settings)}.json" for settings in cells]
     for path in paths:
         path.parent.mkdir(parents=True)
-        write_result(result({0: [[0.0]]}), path, job={"settings": cells[0]})
+        write_result(result({0: [[0.0]]}), path, job={"settings": cells[0], "hyperparameters": {}})
     paths[2].write_text(paths[2].read_text()[:50])
 
     def read():
-        return read_results(tmp_path, pd.DataFrame(cells), lambda settings: {"settings": settings})
+        def job_of(settings):
+            return {"settings": settings, "hyperparameters": {}}
+
+        return read_results(tmp_path, pd.DataFrame(cells), job_of, {})
 
     with pytest.raises(UserError) as caught:
         read()
@@ -117,6 +128,58 @@ def test_results_of_other_settings_and_damaged_ones_are_set_aside(tmp_path):
     assert [path.exists() for path in paths] == [True, False, False]
     with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\); the same"):
         read()
+
+
+def write_run(folder, used, best, config=SMOKE):
+    """Results of the smoke configuration: the values that cells used, and that are best."""
+
+    def write(part, place, job, efficacy, values):
+        scores = {stage: [[efficacy]] for stage in range(1 + job["settings"]["bp_steps"])}
+        made = result(scores, **job["settings"]) | {"training": []}
+        made["settings"] |= job["hyperparameters"] | values
+        path = folder / part / f"{cell_path(place)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_result(made, path, job)
+
+    for point in tuning_cells(config).to_dict("records"):
+        efficacy = float(point["reg_coef"] == best)
+        write("tuning", point, tuning_job(config, point), efficacy, {})
+    for settings in grid_cells(config).to_dict("records"):
+        values = {"reg_coef": used} if settings["method"] == "SMEdit" else {}
+        write("cells", settings, cell_job(config, settings), 1.0, values)
+
+
+def test_cells_with_other_values_than_the_search_chose_are_refused(tmp_path):
+    write_run(tmp_path, used=0.001, best=0.001)
+    collect(SMOKE, tmp_path)
+    write_run(tmp_path, used=0.001, best=0.01)
+    with pytest.raises(UserError) as caught:
+        collect(SMOKE, tmp_path)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == sum(grid_cells(SMOKE).method == "SMEdit")
+    for line in lines:
+        assert "/method~SMEdit/" in line
+        assert ": made with reg_coef 0.001, not 0.01; delete it" in line
+    assert len(set_refused_aside([str(tmp_path)])) == len(lines)
+
+
+def test_a_cell_with_another_value_than_the_configuration_s_is_refused(tmp_path):
+    write_run(tmp_path, used=0.001, best=0.001)
+    path = next((tmp_path / "cells").rglob("method~MEND/**/*.json"))
+    settings = read_result(path)["settings"]
+    job = cell_job(SMOKE, {name: settings[name] for name in CELL_COLUMNS})
+    altered = read_result(path)
+    altered["settings"]["meta_lr"] = 0.5
+    write_result(altered, path, job)
+    with pytest.raises(UserError, match=r"\.json: made with meta_lr 0\.5, not 0\.001; delete it"):
+        collect(SMOKE, tmp_path)
+
+
+def test_without_a_search_cells_keep_the_values_of_the_configuration(tmp_path):
+    config = {**SMOKE, "tuning": {**SMOKE["tuning"], "grid": {}}}
+    assert tuning_cells(config).empty
+    write_run(tmp_path, used=0.001, best=None, config=config)
+    collect(config, tmp_path)
 
 
 def test_a_result_that_was_altered_is_refused(tmp_path):

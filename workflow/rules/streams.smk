@@ -48,7 +48,8 @@ rule choose_for_streams:
         mem_mb=growing(1000),
         runtime=growing(5),
     shell:
-        "smedit choose --streams --results {input.results} --out {output} > {log} 2>&1"
+        "smedit choose --streams --results {input.results} --model {wildcards.model}"
+        " --out {output} > {log} 2>&1"
 
 
 rule stream:

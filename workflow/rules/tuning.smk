@@ -46,4 +46,5 @@ rule choose:
         mem_mb=growing(1000),
         runtime=growing(5),
     shell:
-        "smedit choose --results {input.results} --out {output} > {log} 2>&1"
+        "smedit choose --results {input.results} --model {wildcards.model}"
+        " --out {output} > {log} 2>&1"

@@ -19,6 +19,7 @@ from collect_tables import (
     paired_gain,
     read_results,
     settings_of,
+    values_by_model,
     write_tables,
 )
 from smedit.job_settings import stream_job, stream_tuning_job
@@ -199,9 +200,11 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
         If a result is missing or damaged, or a table cannot be written.
     """
     folder, search = out / "sequential" / "streams", out / "sequential" / "tuning"
-    results = read_results(folder, stream_cells(config), partial(stream_job, config))
-    points = stream_tuning_cells(config)
-    searched = read_results(search, points, partial(stream_tuning_job, config))
+    cells = stream_tuning_cells(config)
+    points = read_results(search, cells, partial(stream_tuning_job, config), {})
+    searched = tuning_table(points, STREAM_TUNED)
+    chosen = values_by_model(searched, STREAM_TUNED)
+    results = read_results(folder, stream_cells(config), partial(stream_job, config), chosen)
     tables = {
         "sequential": sequential_table(results),
         "sequential_gains": gains_table(results),
@@ -209,7 +212,7 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
         "sequential_memory": memory_table(results),
         "sequential_training": training_table(results),
         "sequential_experiments": stream_experiments(config),
-        "sequential_tuning": tuning_table(searched, STREAM_TUNED),
+        "sequential_tuning": searched,
     }
     write_tables(tables, out / "sequential.sha256")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from smedit.errors import UserError
-from smedit.files import replacing
+from smedit.files import refuse, replacing
 from smedit.grid import (
     CELL_COLUMNS,
+    TUNED,
     cell_path,
     experiment_cells,
     grid_cells,
@@ -27,7 +28,7 @@ from smedit.job_settings import cell_job, tuning_job
 from smedit.method import load_method, variant_name
 from smedit.results import read_result
 from smedit.sums import write_sums
-from smedit.tuning import tuning_table
+from smedit.tuning import chosen_values, tuning_table
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -36,24 +37,58 @@ Result = Mapping[str, Any]
 
 
 def read_results(
-    folder: Path, cells: pd.DataFrame, job_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    folder: Path,
+    cells: pd.DataFrame,
+    job_of: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    chosen: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> list[Result]:
     """Read the result of every cell; each must be that of the job which its place stands for.
+
+    Parameters
+    ----------
+    folder, cells
+        Where the results lie, and the cells that are wanted.
+    job_of
+        A cell's job, before a search's choice is put in.
+    chosen
+        Model → method → values that a search chose; see `values_by_model`.
 
     Raises
     ------
     UserError
-        If results are missing, damaged or of other settings; it names all of them.
+        If results are missing, damaged, of other settings or of other values than were chosen; it
+        names all of them.
     """
     results, problems = [], []
     for cell in cells.to_dict("records"):
+        path, job = folder / f"{cell_path(cell)}.json", job_of(cell)
         try:
-            results.append(read_result(folder / f"{cell_path(cell)}.json", job_of(cell)))
+            result = read_result(path, job)
+            values = chosen.get(cell["model"], {}).get(cell["method"], {})
+            _check_values(path, result, {**job["hyperparameters"], **values})
+            results.append(result)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
     return results
+
+
+def _check_values(path: Path, result: Result, values: Mapping[str, Any]) -> None:
+    """Refuse a result that was made with other hyperparameters than these."""
+    used = result["settings"]
+    other = [
+        f"{name} {used.get(name)}, not {v}" for name, v in values.items() if used.get(name) != v
+    ]
+    if other:
+        refuse(path, f"made with {', '.join(other)}")
+
+
+def values_by_model(
+    searched: pd.DataFrame, tuned: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Model → method → chosen values, from the table of a search."""
+    return {model: chosen_values(part, tuned) for model, part in searched.groupby("model")}
 
 
 def settings_of(result: Result) -> dict[str, Any]:
@@ -247,8 +282,10 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
     UserError
         If a result is missing or damaged, or a table cannot be written.
     """
-    results = read_results(out / "cells", grid_cells(config), partial(cell_job, config))
-    searched = read_results(out / "tuning", tuning_cells(config), partial(tuning_job, config))
+    points = read_results(out / "tuning", tuning_cells(config), partial(tuning_job, config), {})
+    searched = tuning_table(points)
+    chosen = values_by_model(searched, TUNED)
+    results = read_results(out / "cells", grid_cells(config), partial(cell_job, config), chosen)
     tables = {
         "scores": scores_table(results),
         "gains": gains_table(results),
@@ -256,7 +293,7 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
         "memory": memory_table(results),
         "training": training_table(results),
         "experiments": experiment_cells(config),
-        "tuning": tuning_table(searched),
+        "tuning": searched,
     }
     write_tables(tables, out / "tables.sha256")
 
