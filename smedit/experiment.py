@@ -124,7 +124,8 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
 
     clock = Clock(model.device)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    check_rows(job, splits, before, frozen)
+    requests = rows_of(job, splits, job["split"], job["eval_edits"])
+    check_rows(job, splits, len(requests), before, frozen)
     train = rows_of(job, splits, "train", n_edits * settings["train_batches"])
     batches = [_edit_batch(part, model, hyper) for part in cut(train, n_edits)]
     editor = make_editor(settings, hyper, model)
@@ -137,7 +138,6 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
         for row in frozen["unedited"][job["split"]]
         if row["request"] < job["eval_edits"]
     ]
-    requests = rows_of(job, splits, job["split"], job["eval_edits"])
     trained = {name: value.clone() for name, value in editor.state_dict().items()}
     parts = cut(requests, n_edits)
     for number, part in enumerate(parts):

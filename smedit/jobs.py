@@ -90,19 +90,42 @@ def describe_rows(rows: Sequence[EditRequest]) -> dict[str, Any]:
 
 
 def check_rows(
-    job: Mapping[str, Any], splits: Splits, path: Path, before: Mapping[str, Any]
+    job: Mapping[str, Any],
+    splits: Splits,
+    n_scored: int,
+    path: Path,
+    before: Mapping[str, Any],
+    held_out: bool = False,
 ) -> None:
-    """Check that what `freeze` wrote at ``path`` was made from these rows.
+    """Check that what `freeze` wrote at ``path`` was made from these rows, and from enough.
+
+    Parameters
+    ----------
+    job, splits
+        The job, and the dataset that it reads.
+    n_scored
+        How many rows of its split the job scores.
+    path, before
+        What `freeze` wrote, and what it holds.
+    held_out
+        Whether the job needs the held-out text, too.
 
     Raises
     ------
     UserError
-        If not: a file of the dataset was changed since. What `freeze` wrote is marked; see
+        If a file of the dataset was changed since, or something is lacking. The file is marked; see
         `smedit.files.refuse`.
     """
-    for split, frozen in before.get("rows", {}).items():
-        if describe_rows(getattr(splits, split)[: frozen["count"]]) != frozen:
+    frozen = before.get("rows", {})  # an earlier version of the suite wrote none
+    for split, expected in frozen.items():
+        if describe_rows(getattr(splits, split)[: expected["count"]]) != expected:
             refuse(path, f"made from other {split} rows than dataset {job['dataset']} has by now")
+    count = frozen[job["split"]]["count"] if frozen else 0
+    if count < n_scored:
+        rows = f"{count} {job['split']} rows of dataset {job['dataset']}"
+        refuse(path, f"made for {rows}, {n_scored} are needed")
+    if held_out and not before["held_out"]:
+        refuse(path, "made without the held-out text, which streams need")
 
 
 def _device(name: str) -> torch.device:

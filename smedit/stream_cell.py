@@ -65,8 +65,10 @@ def run_stream(
     start = checksum({**frozen, "states": frozen["states"]["sha256"]})
     stream = Stream(editor, model, checkpoint, {"job": job, "before": start})
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    check_rows(job, splits, before, frozen)
-    parts = cut(rows_of(job, splits, job["split"], n_edits * n_sequences), n_edits)
+    requests = rows_of(job, splits, job["split"], n_edits * n_sequences)
+    reported = job["split"] == "eval"  # the search does not look at the text
+    check_rows(job, splits, len(requests), before, frozen, held_out=reported)
+    parts = cut(requests, n_edits)
 
     diverged = None
     try:
@@ -76,8 +78,7 @@ def run_stream(
             stream.points.append(_unedited(frozen, job["split"], n_edits * n_sequences))
             stream.save()
         measure_at = measuring_points(n_sequences, settings["points"])
-        # The search does not look at the text.
-        text_at = text_points(measure_at) if job["split"] == "eval" else []
+        text_at = text_points(measure_at) if reported else []
         stream.run(parts, settings["bp_steps"], hyper["minibatch"], measure_at, text_at)
     except DivergedError as error:
         log.warning("the stream ends here: %s", error)

@@ -92,6 +92,7 @@ def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):
         ),
         ({"eval_edits": 10**6}, "1000000 rows of the eval split are needed, there are 1042"),
         ({"device": "cuda"}, "device: cuda, but this machine has no CUDA GPU"),
+        ({"eval_edits": 12}, "before.json: made for 8 eval rows of dataset qa, 12 are needed; del"),
         ({"seed": 1}, "before.json: made for another seed; delete it"),
     ],
 )

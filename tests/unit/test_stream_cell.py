@@ -26,10 +26,10 @@ def stream_job(method="SMEdit", steps=2, locality="norm", repeats=1, sequences=5
     return job | {"settings": dict(zip(STREAM_COLUMNS, values, strict=True))}
 
 
-def run_stream(folder, job, *more, rows=None):
+def run_stream(folder, job, *more, rows=None, held_out=True):
     files = [folder / "states.safetensors", "--before", folder / "before.json"]
     rows = rows or {"train": 4, "tune": 0, "eval": 10}
-    before = make_job(held_out=True, rows=rows)
+    before = make_job(held_out=held_out, rows=rows)
     assert main([str(a) for a in ["freeze", "--job", json.dumps(before), "--out", *files]]) == 0
     out = folder / "result.json"
     arguments = ["run-stream", "--job", json.dumps(job), "--states", *files, "--out", out, *more]
@@ -171,3 +171,25 @@ def test_too_few_rows_are_an_error(tmp_path, capsys):
     assert status == 2
     assert "2000000 rows of the eval split are needed, there are 1042" in capsys.readouterr().err
     assert not out.exists()
+
+
+LACKING = [
+    ({"rows": {"train": 4, "tune": 0, "eval": 8}}, "made for 8 eval rows of dataset qa, 10 are n"),
+    ({"rows": {"train": 4, "tune": 9, "eval": 0}}, "made for 0 eval rows of dataset qa, 10 are n"),
+    ({"held_out": False}, "made without the held-out text, which streams need; delete it and run"),
+]
+
+
+@pytest.mark.parametrize(("frozen", "message"), LACKING, ids=lambda v: str(v)[:40])
+def test_too_little_that_was_frozen_is_an_error(frozen, message, tmp_path, capsys):
+    status, out = run_stream(tmp_path, stream_job(), **frozen)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert status == 2
+    assert f"before.json: {message}" in line
+    assert not out.exists()
+
+
+def test_a_stream_of_the_search_needs_no_text(tmp_path):
+    rows = {"train": 4, "tune": 10, "eval": 0}
+    status, _ = run_stream(tmp_path, stream_job() | {"split": "tune"}, rows=rows, held_out=False)
+    assert status == 0
