@@ -31,7 +31,7 @@ MAX_MODULES = 1000
 
 
 def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
-    """Check a configuration against its schema, then against the methods and data there are.
+    """Check a configuration against its schema, then against the methods there are.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
     Raises
     ------
     UserError
-        At the first problem.
+        At the first problem. `check_data` finds those that take longer.
     """
     check_schema(config, schema_file, "config")
     _check_folders(config)
@@ -53,7 +53,7 @@ def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
             raise UserError(f"config: {name} edits in sequence only; put it under sequential")
     _check_experiments(config, config["experiments"], "experiments")
     _check_streams(config)
-    _check_data(config)
+    _check_batches(config)
 
 
 def check_schema(settings: Any, schema_file: Path, what: str) -> None:
@@ -203,7 +203,7 @@ def _check_grid(name: str, grid: Mapping[str, Any], used: Sequence[str]) -> None
             raise UserError(f"{where}: {key} has no effect on {name}; leave it out")
 
 
-def _check_data(config: Mapping[str, Any]) -> None:
+def _check_batches(config: Mapping[str, Any]) -> None:
     sizes = {n for x in config["experiments"].values() for n in x["n_edits"]}
     if config["eval_edits"] < max(sizes):
         raise UserError(
@@ -219,6 +219,21 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config: {key}: {count} is not a multiple of n_edits {n_edits}; requests are "
                 "scored in batches of n_edits"
             )
+
+
+def check_data(config: Mapping[str, Any]) -> None:
+    """Read all datasets but those of the hub, and check that they have the rows that are needed.
+
+    Parameters
+    ----------
+    config
+        A configuration that `check_config` has found right.
+
+    Raises
+    ------
+    UserError
+        At the first problem.
+    """
     for name, spec in config["datasets"].items():
         rows = count_rows(name, spec)
         if rows is None:

@@ -2,7 +2,7 @@
 # nor needs any of it. Targets: bench, bench_gpu.
 
 from smedit import run_lock
-from smedit.benchmark.settings import models_of, read_settings
+from smedit.benchmark.settings import check_rows, models_of, read_settings
 from smedit.config import expand_modules
 
 
@@ -32,6 +32,8 @@ try:
     }
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
     if workflow.is_main_process:
+        for name, settings in BENCHMARKS.items():
+            check_rows(Path(f"config/{name}.yaml"), settings, config)
         check_models(RANDOM_MODELS)
 except (UserError, OSError) as error:
     raise WorkflowError(message(error)) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.utils import Paramspace
 
-from smedit.config import check_config
+from smedit.config import check_config, check_data
 from smedit.errors import UserError, message
 from smedit.grid import cell_path, grid_cells, tuning_cells
 from smedit.job_settings import (
@@ -41,9 +41,11 @@ STREAM_TABLES = [
 
 try:
     check_config(config, Path("workflow/schemas/config.schema.yaml"))
-    if workflow.is_main_process:  # it imports torch: once per run, not once per job
+    # Once per run, not once per job: this reads all data and imports torch.
+    if workflow.is_main_process:
         from smedit.architectures import check_models
 
+        check_data(config)
         check_models(config["models"])
 except (UserError, OSError) as error:
     raise WorkflowError(message(error)) from None

@@ -31,8 +31,7 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     Raises
     ------
     UserError
-        If it breaks its schema, or names a method, model or dataset that is not there, or more
-        rows than there are.
+        If it breaks its schema, or names a method, model or dataset that is not there.
     """
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     check_schema(settings, schema_file, str(path))
@@ -47,7 +46,6 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
             raise UserError(f"{path}: paths.ablation: every entry must stand under methods, too")
     for name in models_of(settings):
         _check_name(path, "model", name, {**config["models"], **settings["models"]})
-    _check_rows(path, settings, config["datasets"][settings["dataset"]])
     return settings
 
 
@@ -72,8 +70,24 @@ def _check_name(path: Path, key: str, name: str, known: Mapping[str, Any]) -> No
         raise UserError(f"{path}: {key}: unknown value {name!r}{nearest(name, known)}")
 
 
-def _check_rows(path: Path, settings: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-    rows = count_rows(settings["dataset"], spec)
+def check_rows(path: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Read the dataset, and check that it has the rows that settings ask for.
+
+    Parameters
+    ----------
+    path
+        The settings' file, for the message.
+    settings
+        What `read_settings` gave for it.
+    config
+        The configuration whose dataset it names.
+
+    Raises
+    ------
+    UserError
+        If not.
+    """
+    rows = count_rows(settings["dataset"], config["datasets"][settings["dataset"]])
     for part, section in parts_of(settings).items() if rows else ():
         splits = ("train", "eval") if part == "paths" else ("train",)
         sizes = section["n_edits"]

@@ -20,7 +20,7 @@ import yaml
 from conftest import make_model
 from smedit.architectures import check_models
 from smedit.cli import main
-from smedit.config import check_config
+from smedit.config import check_config, check_data
 from smedit.errors import UserError
 from smedit.readers import load_requests
 from smedit.results import write_result
@@ -105,7 +105,11 @@ CONFIGURATIONS = [
     (LLAMA, pypi(name="--index-url"), "wheels.0.name: '--index-url' is not the name of a package"),
     # datasets
     (DATA, ZSRE_HUB, "worldfacts-qa: the key 'revision' is missing"),
-    (DATA, {**ZSRE_HUB, "revision": "main"}, "revision: 'main' is not a full commit hash; write"),
+    (
+        DATA,
+        {**ZSRE_HUB, "revision": "main"},
+        "revision: 'main' is not a full commit hash; write",
+    ),
     (DATA, {**hub_files("a.json"), "repository": "../x"}, "'../x' is not a repository of the hub;"),
     (DATA, hub_files("../a.json"), "files.train: '../a.json' is not a .json, .jsonl, .csv or"),
     (DATA, hub_files("a.pkl"), "files.train: 'a.pkl' is not a .json, .jsonl, .csv or"),
@@ -126,6 +130,7 @@ def test_a_bad_configuration(key, value, message, monkeypatch):
     place[last] = value
     with pytest.raises(UserError) as caught:
         check_config(config, SCHEMA)
+        check_data(config)
         check_models(config["models"])
     assert message in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -169,6 +174,17 @@ def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
     assert run.returncode != 0
     assert message in run.stdout + run.stderr
     assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_a_job_of_a_run_does_not_read_the_data_again():
+    """The run has read it; here there is none to read."""
+    data = "source: folder, data_dir: nowhere"
+    qa, cloze = f"{{format: zsre, target: alt, {data}}}", f"{{format: counterfact, {data}}}"
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--mode", "remote"]
+    command += ["--configfile", "config/smoke.yaml"]
+    command += ["--config", f"datasets={{worldfacts-qa: {qa}, worldfacts-cloze: {cloze}}}"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 # --- commands -------------------------------------------------------------------------------------

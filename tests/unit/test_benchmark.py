@@ -16,7 +16,7 @@ from smedit.benchmark import points as benchmark_points
 from smedit.benchmark import process as benchmark_process
 from smedit.benchmark import run as benchmark
 from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
-from smedit.benchmark.settings import models_of, read_settings
+from smedit.benchmark.settings import check_rows, models_of, read_settings
 from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
 from smedit.errors import UserError
 from smedit.execution import Execution
@@ -221,16 +221,18 @@ def test_wrong_settings_are_one_clear_line(tmp_path, change, message):
     path = tmp_path / "b.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     if message is None:
-        read_settings(path, CONFIG, SCHEMA)
+        check_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
         return
     with pytest.raises(UserError, match=message) as caught:
-        read_settings(path, CONFIG, SCHEMA)
+        check_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
     assert "\n" not in str(caught.value)
 
 
 def test_the_settings_that_come_along_are_right():
     for name in ("benchmark", "benchmark-gpu"):
-        settings = read_settings(ROOT / f"config/{name}.yaml", CONFIG, SCHEMA)
+        path = ROOT / f"config/{name}.yaml"
+        settings = read_settings(path, CONFIG, SCHEMA)
+        check_rows(path, settings, CONFIG)
         assert set(settings["models"]) <= set(models_of(settings))
 
 

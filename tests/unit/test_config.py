@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from smedit.architectures import check_models
-from smedit.config import check_config, expand_modules
+from smedit.config import check_config, check_data, expand_modules
 from smedit.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -24,14 +24,16 @@ def read(name):
 def test_shipped_configurations_are_right(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     check_config(read(name), SCHEMA)
+    check_data(read(name))
     check_models(read(name)["models"])
 
 
 def test_the_paper_s_configuration_fits_the_schema_and_the_architectures(monkeypatch):
     monkeypatch.chdir(ROOT)
     check_models(read("paper")["models"])
+    check_config(read("paper"), SCHEMA)
     with pytest.raises(UserError, match=r"dataset zsre.*data"):  # only the data is missing
-        check_config(read("paper"), SCHEMA)
+        check_data(read("paper"))
 
 
 BAD = [
@@ -113,6 +115,7 @@ def test_a_bad_value_is_named(key, value, message, monkeypatch):
         place[last] = value
     with pytest.raises(UserError) as caught:
         check_config(config, SCHEMA)
+        check_data(config)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
