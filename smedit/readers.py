@@ -416,9 +416,9 @@ def _hub(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Rows]]
             "digits); pin one, so that the data cannot change"
         )
     files: Mapping[str, str] = spec.get("files") or {}
-    roles = [set(ZSRE_FILES)] if form == "zsre" else [set(), {"pool"}, set(FLAT_FILES)]
+    roles = [set(ZSRE_FILES)] if form == "zsre" else [{"pool"}, set(FLAT_FILES)]
     if set(files) not in roles:
-        expected = " or ".join(", ".join(sorted(choice)) or "no files" for choice in roles)
+        expected = " or ".join(", ".join(sorted(choice)) for choice in roles)
         raise UserError(
             f"dataset {name}, key files: names {', '.join(files) or 'nothing'}; expected {expected}"
         )
@@ -428,16 +428,14 @@ def _hub(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, list[Rows]]
                 f"dataset {name}, key files.{role}: {file!r} is not a .json, .jsonl, .csv or "
                 ".parquet file inside the repository; write its path"
             )
-    if not files:
-        return {"pool": [(repository, _hub_rows(name, repository, revision, None))]}
     return {
         role: [(f"{repository}/{file}", _hub_rows(name, repository, revision, file))]
         for role, file in files.items()
     }
 
 
-def _hub_rows(name: str, repository: str, revision: str, file: str | None) -> list[dict[str, Any]]:
-    """Download one file, or all splits of a repository, as a list of rows."""
+def _hub_rows(name: str, repository: str, revision: str, file: str) -> list[dict[str, Any]]:
+    """Download one file, as a list of rows."""
     import datasets  # not at module level: it takes seconds to import
 
     # One file at a time: datasets asks all files of one call to have the same columns.
@@ -448,7 +446,7 @@ def _hub_rows(name: str, repository: str, revision: str, file: str | None) -> li
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"dataset {name}: cannot load {file or 'the data'} of {repository} at {revision} "
+            f"dataset {name}: cannot load {file} of {repository} at {revision} "
             f"({reason}); check the names and the network, or use source: folder"
         ) from error
     return [row for split in loaded for row in split.to_list()]

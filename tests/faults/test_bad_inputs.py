@@ -54,6 +54,10 @@ def hub_files(train):
     return {**ZSRE_HUB, "revision": COMMIT, "files": {"train": train, "eval": "b.json"}}
 
 
+def without_files():
+    return {**ZSRE_HUB, "revision": COMMIT}
+
+
 CONFIGURATIONS = [
     # numbers
     ("hyperparameters/lr", True, "hyperparameters.lr: True is not of type 'number'"),
@@ -107,10 +111,11 @@ CONFIGURATIONS = [
     (DATA, ZSRE_HUB, "worldfacts-qa: the key 'revision' is missing"),
     (
         DATA,
-        {**ZSRE_HUB, "revision": "main"},
+        {**hub_files("a.json"), "revision": "main"},
         "revision: 'main' is not a full commit hash; write",
     ),
     (DATA, {**hub_files("a.json"), "repository": "../x"}, "'../x' is not a repository of the hub;"),
+    (DATA, without_files(), "worldfacts-qa: the key 'files' is missing"),
     (DATA, hub_files("../a.json"), "files.train: '../a.json' is not a .json, .jsonl, .csv or"),
     (DATA, hub_files("a.pkl"), "files.train: 'a.pkl' is not a .json, .jsonl, .csv or"),
     (DATA, hub_files("https://x/a.json"), "files.train: 'https://x/a.json' is not a .json, .jsonl"),

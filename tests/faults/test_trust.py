@@ -299,6 +299,36 @@ def test_a_file_outside_the_repository_is_not_asked_for(file, monkeypatch):
     assert not calls
 
 
+def test_only_the_named_files_of_a_repository_are_read(tmp_path, monkeypatch):
+    """By the real `datasets`, for which a folder is a repository, with traps beside the files."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    repository, marker = tmp_path / "facts", tmp_path / "marker"
+    repository.mkdir()
+    (repository / "train.json").write_text(json.dumps(hostile_rows(0)), encoding="utf-8")
+    lines = "\n".join(json.dumps(row) for row in hostile_rows(50))
+    (repository / "eval.jsonl").write_text(lines, encoding="utf-8")
+    (repository / "train.pkl").write_bytes(pickle.dumps(Payload(marker)))
+    with zipfile.ZipFile(repository / "more.zip", "w") as archive:
+        archive.writestr("train.json", json.dumps(hostile_rows(100)))
+    card = "configs: [{config_name: default, data_files: more.zip}]"
+    (repository / "README.md").write_text(f"---\n{card}\n---\n", encoding="utf-8")
+    spec = {"source": "hub", "repository": str(repository), "revision": COMMIT}
+    zsre = {"format": "zsre", "target": "alt", "files": {"train": "train.json"}}
+    zsre["files"]["eval"] = "eval.jsonl"
+
+    splits = load_requests("d", {**spec, **zsre}, 0)
+    read = {request.subject for part in vars(splits).values() for request in part}
+    assert read == {row["subject"].strip() for start in (0, 50) for row in hostile_rows(start)}
+    with pytest.raises(UserError, match="dataset d, key files: names nothing; expected pool or"):
+        load_requests("d", {**spec, "format": "counterfact"}, 0)
+    (repository / "facts.py").write_text(f"open({str(marker)!r}, 'w')")  # once, it would be run
+    with pytest.raises(UserError, match=r"dataset d: cannot load train\.json of "):
+        load_requests("d", {**spec, **zsre}, 0)
+    assert not marker.exists()
+
+
 # --- pickles and code -----------------------------------------------------------------------------
 
 

@@ -318,10 +318,11 @@ def test_zsre_on_the_hub_is_read_file_by_file(hub):
 
 def test_counterfact_on_the_hub_is_one_pool(hub):
     rows = nested_rows(20)
-    hub.files = {None: {"train": rows[:15], "test": rows[15:]}}
-    splits = load_requests("c", {**HUB, "format": "counterfact"}, 0)
+    hub.files = {"a.csv": {"train": rows}}
+    spec = {**HUB, "format": "counterfact", "files": {"pool": "a.csv"}}
+    splits = load_requests("c", spec, 0)
     assert [len(part) for part in vars(splits).values()] == [12, 2, 6]
-    assert hub.calls == [(HUB["repository"], None, REVISION)]
+    assert hub.calls == [(HUB["repository"], "a.csv", REVISION)]
 
 
 def test_hub_settings_are_checked_before_the_download(hub):
@@ -331,6 +332,8 @@ def test_hub_settings_are_checked_before_the_download(hub):
         ({"revision": None}, "key revision: 'None' is not a full commit"),
         ({"revision": "main"}, "key revision: 'main' is not a full commit"),
         ({}, "key files: names train; expected eval, train"),
+        ({"files": None}, "key files: names nothing; expected eval, train"),
+        ({"format": "counterfact", "files": {}}, "nothing; expected pool or eval, train, tune"),
     ]:
         with pytest.raises(UserError, match=message):
             load_requests("z", {**spec, **change}, 0)
@@ -338,8 +341,8 @@ def test_hub_settings_are_checked_before_the_download(hub):
 
 
 def test_a_failed_download_is_one_line(hub):
-    with pytest.raises(UserError, match="cannot load the data of someone/facts") as caught:
-        load_requests("c", {**HUB, "format": "counterfact"}, 0)
+    with pytest.raises(UserError, match=r"cannot load a\.json of someone/facts") as caught:
+        load_requests("c", {**HUB, "format": "counterfact", "files": {"pool": "a.json"}}, 0)
     assert "\n" not in str(caught.value)
 
 
