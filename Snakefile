@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 
 from smedit import failures, run_lock
 from smedit.errors import UserError, message
-from smedit.files import check_writable, set_refused_aside
+from smedit.files import check_writable, lies_here, set_refused_aside
 
 min_version("9.8")
 
@@ -88,7 +88,7 @@ onsuccess:
 SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))
 # Where damaged files are set aside. Models that several copies of the suite share stay.
 KEPT = [config["results_dir"], SMOKE["results_dir"]]
-if Path("resources/models").resolve().is_relative_to(Path.cwd()):
+if lies_here(Path("resources/models")):
     KEPT.append("resources/models")
 
 

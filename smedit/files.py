@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -136,19 +137,37 @@ REFUSED, DAMAGED = ".refused", ".damaged"
 def refuse(path: Path, why: str) -> NoReturn:
     """Refuse a damaged file or folder, and mark it for `set_refused_aside`.
 
-    It stays where it is for now: other jobs that wait for it must not find it missing.
+    It stays where it is for now: other jobs that wait for it must not find it missing. A folder is
+    a prepared model; one outside the working folder is shared and gets no mark, as it is not this
+    run's to rename.
 
     Raises
     ------
     UserError
         Always; it says what is wrong and what to do.
     """
-    with suppress(OSError):
-        path.with_name(f"{path.name}{REFUSED}").touch()
-    raise UserError(
-        f"{path}: {why}; delete it and run the same command again (a run of the workflow sets it "
-        "aside by itself)"
-    )
+    remedy = "delete it and run the same command again"
+    if lies_here(path) or not path.is_dir():
+        with suppress(OSError):
+            path.with_name(f"{path.name}{REFUSED}").write_text(_state(path), encoding="utf-8")
+        remedy += " (a run of the workflow sets it aside by itself)"
+    raise UserError(f"{path}: {why}; {remedy}")
+
+
+def lies_here(path: Path) -> bool:
+    """Whether a path, with all links followed, is below the working folder."""
+    return path.resolve().is_relative_to(Path.cwd())
+
+
+def _state(path: Path) -> str:
+    """Size and time of the last change of a file, or of every file in a folder, as JSON.
+
+    The time is the one that nobody can set: a backup that is put back has a new one.
+    """
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    files = inside if path.is_dir() else [path]
+    states = {str(file.relative_to(path)): file.stat() for file in files}
+    return json.dumps({name: [s.st_size, s.st_ctime_ns] for name, s in states.items()})
 
 
 def accept(path: Path) -> None:
@@ -160,14 +179,15 @@ def accept(path: Path) -> None:
 def set_refused_aside(folders: Iterable[str]) -> list[Path]:
     """Rename what jobs have refused, so that the next run makes it anew; return the new names.
 
-    What cannot be renamed keeps its mark, and a warning names it.
+    What has changed since then, restored or made anew, stays and only loses its mark. What cannot
+    be renamed keeps its mark, and a warning names it.
     """
     renamed = []
     for mark in [mark for folder in folders for mark in Path(folder).rglob(f"*{REFUSED}")]:
         path = mark.with_suffix("")
         aside = path.with_name(f"{path.name}{DAMAGED}")
         try:
-            if path.exists():
+            if path.exists() and mark.read_bytes() == _state(path).encode():
                 if aside.is_dir():
                     shutil.rmtree(aside)
                 renamed.append(path.replace(aside))

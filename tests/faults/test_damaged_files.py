@@ -1,11 +1,16 @@
 """Files that a job reads, damaged: one clear line, and the next run makes them anew."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from damage import alter, cut, empty
-from runs import ROOT
+from runs import ROOT, copy_suite
 from safetensors.torch import load_file, save_file
 from test_bad_inputs import dataset, text
 from test_cli import make_job
@@ -13,7 +18,7 @@ from test_stream_cell import fail_in_batch, run_stream, stream_job
 
 from smedit.cli import main
 from smedit.errors import UserError
-from smedit.files import set_refused_aside
+from smedit.files import refuse, set_refused_aside
 from smedit.model_sources import load_tokenizer, prepare_model
 from smedit.results import read_result, write_result
 from smedit.sums import check_sums, write_sums
@@ -84,7 +89,8 @@ def other_shape(path):
 
 @pytest.mark.parametrize("damage", [cut, alter, empty, other_shape])
 @pytest.mark.parametrize("name", ["source.json", "checksums.json"])
-def test_a_model_with_a_damaged_note_is_made_anew(tmp_path, name, damage):
+def test_a_model_with_a_damaged_note_is_made_anew(tmp_path, monkeypatch, name, damage):
+    monkeypatch.chdir(tmp_path)
     spec, folder = {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m"
     prepare_model("m", spec, folder)
     damage(folder / name)
@@ -96,12 +102,26 @@ def test_a_model_with_a_damaged_note_is_made_anew(tmp_path, name, damage):
     assert set_refused_aside([str(tmp_path)]) == []
 
 
-def test_a_model_without_its_checksums_is_made_anew(tmp_path):
+def test_a_model_without_its_checksums_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     prepare_model("m", {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m")
     (tmp_path / "m/checksums.json").unlink()
     with pytest.raises(UserError, match=r"m: its file checksums\.json is missing"):
         load_tokenizer(tmp_path / "m")
     assert set_refused_aside([str(tmp_path)]) == [tmp_path / "m.damaged"]
+
+
+def test_a_model_that_was_restored_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare_model("m", {"source": "path", "path": str(TINY_LLAMA)}, tmp_path / "m")
+    shutil.copytree("m", "backup")
+    cut(tmp_path / "m/checksums.json")
+    with pytest.raises(UserError, match="delete it"):
+        load_tokenizer(Path("m"))
+    shutil.copytree("backup", "m", dirs_exist_ok=True)
+    assert set_refused_aside([str(tmp_path)]) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "backup"}
+    load_tokenizer(Path("m"))
 
 
 @pytest.mark.parametrize("checksums", ["null", "[]", "{}"])
@@ -193,3 +213,41 @@ def test_what_an_earlier_version_froze_is_made_anew(tmp_path, capsys):
     assert "before.json: made for 0 eval rows of dataset qa, 8 are" in capsys.readouterr().err
     assert set_refused_aside([str(tmp_path)]) == [tmp_path / "before.json.damaged"]
     assert run_cell(tmp_path)[0] == 0
+
+
+def run_one_job(folder, target, rule, *options):
+    """Run a job that finds its inputs, and the hooks; the exit status and what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", target, "--allowed-rules", rule]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run = subprocess.run(
+        [*command, *options],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatch, shared):
+    folder = copy_suite(tmp_path / "suite")
+    resources = tmp_path / "shared" if shared else folder / "resources"
+    for model in ("tiny-llama", "tiny-gpt2"):
+        (resources / "models" / model).mkdir(parents=True)
+        (resources / "models" / model / "checksums.json").write_text("half")
+    if shared:
+        (folder / "resources").symlink_to(resources)
+    monkeypatch.chdir(tmp_path)  # of both: the other model's mark is its owner's
+    with pytest.raises(UserError):
+        refuse(resources / "models/tiny-llama", "half")
+    before = sorted(path.name for path in (resources / "models").iterdir())
+    for table in (ROOT / "results").glob("*.csv"):
+        (folder / "smoke/results").mkdir(parents=True, exist_ok=True)
+        (folder / "smoke/results" / table.name).touch()
+    target, options = "smoke/results/provenance.json", ("--configfile", "config/smoke.yaml")
+    status, text = run_one_job(folder, target, "provenance", *options)
+    assert status == 1
+    assert "resources/models/tiny-gpt2: its file checksums.json is not a whole list" in text
+    after = sorted(path.name for path in (resources / "models").iterdir())
+    assert after == (before if shared else ["tiny-gpt2.damaged", "tiny-llama.damaged"])

@@ -1,4 +1,6 @@
 import errno
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,42 @@ def test_what_was_refused_is_set_aside_once(tmp_path):
         assert set_refused_aside([str(tmp_path)]) == [path.with_name("result.json.damaged")]
         assert set_refused_aside([str(tmp_path)]) == []
     assert [p.name for p in path.parent.iterdir()] == ["result.json.damaged"]
+
+
+@pytest.mark.parametrize("content", ["whole", "good"])
+def test_what_was_restored_since_it_was_refused_stays(tmp_path, content):
+    """Also with the same size and time of change, as from a backup."""
+    path = tmp_path / "result.json"
+    refused(path)
+    before = path.stat().st_mtime_ns
+    time.sleep(0.05)
+    path.write_text(content)
+    os.utime(path, ns=(before, before))
+    assert set_refused_aside([str(tmp_path)]) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    assert path.read_text() == content
+
+
+def test_a_mark_that_does_not_say_what_was_refused_renames_nothing(tmp_path):
+    (tmp_path / "result.json").write_text("good")
+    (tmp_path / "result.json.refused").touch()
+    assert set_refused_aside([str(tmp_path)]) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_model_in_a_shared_folder_gets_no_mark(tmp_path, monkeypatch):
+    model, here = tmp_path / "shared" / "m", tmp_path / "here"
+    model.mkdir(parents=True)
+    here.mkdir()
+    (here / "models").symlink_to(model.parent)
+    monkeypatch.chdir(here)
+    with pytest.raises(UserError, match=r"cut; delete it and run the same command again$"):
+        refuse(Path("models/m"), "cut")
+    assert [p.name for p in model.parent.iterdir()] == ["m"]
+    monkeypatch.chdir(tmp_path)  # the folder's owner
+    with pytest.raises(UserError, match=r"again \(a run of the workflow sets it aside by itself"):
+        refuse(Path("shared/m"), "cut")
+    assert set_refused_aside(["shared"]) == [Path("shared/m.damaged")]
 
 
 def test_what_cannot_be_set_aside_is_named_and_stops_nothing(tmp_path, monkeypatch, caplog):
