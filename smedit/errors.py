@@ -1,7 +1,12 @@
 """The one exception that a user is meant to read, and how others are put."""
 
 import errno
-from typing import Any
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 
 class UserError(Exception):
@@ -30,3 +35,18 @@ def message(error: Exception) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "make room on the disk" if full else "correct the path, or the rights to it"
     return f"{where}: {error.strerror}; {remedy}"
+
+
+def with_status(main: Callable[Arguments, None]) -> Callable[Arguments, int]:
+    """Make a script's main return its exit status: 0, or 2 after the line that a person reads."""
+
+    @wraps(main)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> int:
+        try:
+            main(*arguments, **options)
+        except (UserError, OSError) as error:
+            print(f"error: {message(error)}", file=sys.stderr)
+            return 2
+        return 0
+
+    return run

@@ -1,7 +1,6 @@
 # Entry of the benchmark (`make bench`), apart from the suite's: a run of the suite neither checks
 # nor needs any of it. Targets: bench, bench_gpu.
 
-from smedit import run_lock
 from smedit.benchmark.settings import check_rows, models_of, read_settings
 from smedit.config import expand_modules
 
@@ -10,13 +9,11 @@ configfile: "config/config.yaml"
 
 
 include: "suite.smk"
+include: "hooks.smk"
 
 
 onstart:
-    try:
-        run_lock.hold(Path(".snakemake/smedit.lock"))
-    except (UserError, OSError) as error:
-        raise WorkflowError(message(error)) from None
+    begin_run()
 
 
 BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]

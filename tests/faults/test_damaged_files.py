@@ -251,3 +251,18 @@ def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatc
     assert "resources/models/tiny-gpt2: its file checksums.json is not a whole list" in text
     after = sorted(path.name for path in (resources / "models").iterdir())
     assert after == (before if shared else ["tiny-gpt2.damaged", "tiny-llama.damaged"])
+
+
+def test_a_run_of_the_benchmark_sets_damaged_files_aside_too(tmp_path):
+    folder = copy_suite(tmp_path / "suite")
+    (folder / "results").mkdir()
+    (folder / "results/benchmark.csv").write_text("no table")
+    (folder / "results/frozen.json").write_text("half")
+    with pytest.raises(UserError):
+        read_result(folder / "results/frozen.json")
+    options = ("--snakefile", "workflow/benchmark.smk")
+    status, text = run_one_job(folder, "figures/benchmark.png", "benchmark_figure", *options)
+    assert status == 1
+    assert "Set aside: results/frozen.json.damaged" in text
+    assert "Failed jobs: 1, listed in results/failed.csv" in text
+    assert "benchmark.csv: not a benchmark's table" in text

@@ -196,6 +196,16 @@ def test_a_cut_table_is_not_drawn_and_is_set_aside(copied, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_folder_that_cannot_be_made_is_one_clear_line(copied, tmp_path, capsys):
+    sum_up(copied)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "figures"
+    arguments = ["--results", str(copied), "--out", str(out), "--figures", "step_time"]
+    assert script("draw_figures").main(arguments) == 2
+    line = f"error: {out}: Not a directory; correct the path, or the rights to it"
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
 @pytest.mark.parametrize(
     ("figure", "experiment"),
     [("inner_steps", "inner_steps"), ("step_time", "data_size"), ("adam_repeats", "adam_repeats")],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from print_headline import headline, stream_headline
+from print_headline import headline, main, stream_headline
 from print_seeds import retention, spread
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +85,21 @@ def test_retention_follows_the_first_quarter(two_seeds):
     assert lost == pytest.approx(fresh - kept, abs=1)
     lowest, highest = re.search(r"\((.+)–(.+)\)", mine["lost"]).groups()
     assert lowest == highest
+
+
+@pytest.mark.parametrize(("more", "table"), [([], "scores"), (["--sequential"], "sequential")])
+def test_without_tables_there_is_one_clear_line(more, table, tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert main([str(folder), *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {folder}/{table}.csv: not a table ([Errno 2] No such file")
+        assert line.endswith("; make the tables again")
+
+
+def test_without_the_experiment_there_is_one_clear_line(two_seeds, capsys):
+    path = two_seeds / "experiments.csv"
+    table = pd.read_csv(path)
+    table[table.experiment != "data_size"].to_csv(path, index=False)
+    assert main([str(two_seeds)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: has no experiment 'data_size', whose cells are printed")

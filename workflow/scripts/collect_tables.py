@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from smedit.errors import UserError
+from smedit.errors import UserError, with_status
 from smedit.files import refuse, replacing
 from smedit.grid import (
     CELL_COLUMNS,
@@ -298,18 +298,14 @@ def collect(config: Mapping[str, Any], out: Path) -> None:
     write_tables(tables, out / "tables.sha256")
 
 
-def main(collect: Callable[[Mapping[str, Any], Path], None]) -> int:
-    """Collect what the command line names; 2 and one line for each problem."""
+@with_status
+def main(collect: Callable[[Mapping[str, Any], Path], None]) -> None:
+    """Collect what the command line names."""
     parser = argparse.ArgumentParser(description="Result files → tables.")
     parser.add_argument("--config", type=json.loads, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    try:
-        collect(options.config, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    collect(options.config, options.out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from figures_streams_gains import stream_gains
 from figures_streams_seconds import stream_seconds
 from figures_style import save, theme
 from figures_times import step_time
-from smedit.errors import UserError
+from smedit.errors import with_status
 from smedit.sums import check_sums
 
 FIGURES: dict[str, Callable[[Tables], Figure]] = {
@@ -92,23 +92,19 @@ def draw(results: Path, out: Path, names: Sequence[str] = tuple(FIGURES), dpi: i
                 save(figure, out / f"{name}.{suffix}", dpi)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw what the command line asks for; 2 and one line if the tables cannot be drawn."""
+@with_status
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
     parser.add_argument("--figures", nargs="+", choices=[*FIGURES, *STREAM_FIGURES], required=True)
     options = parser.parse_args(arguments)
-    try:
-        if set(FIGURES) & set(options.figures):
-            check_sums(options.results / "tables.sha256", REQUIRED)
-        if set(STREAM_FIGURES) & set(options.figures):
-            check_sums(options.results / "sequential.sha256", stream_tables(options.figures))
-        draw(options.results, options.out, options.figures)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if set(FIGURES) & set(options.figures):
+        check_sums(options.results / "tables.sha256", REQUIRED)
+    if set(STREAM_FIGURES) & set(options.figures):
+        check_sums(options.results / "sequential.sha256", stream_tables(options.figures))
+    draw(options.results, options.out, options.figures)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from figures_style import (
     variant_styles,
 )
 from smedit.benchmark.table import COLUMNS, PATHS, labelled
-from smedit.errors import UserError
+from smedit.errors import UserError, with_status
 
 PHASES = {
     "training batch": ["trace", "shift", "edit loss", "locality loss", "hypernetwork update"],
@@ -241,22 +241,18 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw the figure that the command line asks for; 2 and one line if it cannot be drawn."""
+@with_status
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the figure that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True, help="what `smedit benchmark` wrote")
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="PNG and PDF to write")
     options = parser.parse_args(arguments)
-    try:
-        with theme():
-            figure = benchmark(read_table(options.table))
-            for path in options.out:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save(figure, path, DPI)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    with theme():
+        figure = benchmark(read_table(options.table))
+        for path in options.out:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(figure, path, DPI)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def read_tables(folder: Path) -> Tables:
     UserError
         If a file is missing or is not a table, or lacks a column.
     """
-    tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in REQUIRED.items()}
+    tables = {name: read_table(folder, name) for name in REQUIRED}
     for name in ("scores", "timings"):
         tables[name] = tables[name].assign(label=[label(r) for _, r in tables[name].iterrows()])
     main = tables["scores"].score.isin(MAIN_SCORES)
@@ -86,7 +86,7 @@ def read_stream_tables(folder: Path, names: Iterable[str] = REQUIRED_OF_STREAMS)
     A table that is not among the names is not read, and has no rows.
     """
     scores, gains, timings, experiments = (
-        _read(folder / f"{name}.csv", columns) if name in names else pd.DataFrame(columns=columns)
+        read_table(folder, name) if name in names else pd.DataFrame(columns=columns)
         for name, columns in REQUIRED_OF_STREAMS.items()
     )
     scores, timings = (
@@ -96,16 +96,24 @@ def read_stream_tables(folder: Path, names: Iterable[str] = REQUIRED_OF_STREAMS)
     return StreamTables(scores[scores.score.isin(STREAM_VALUES)], gains, timings, experiments)
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read one of the tables in `REQUIRED` and `REQUIRED_OF_STREAMS`.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is not a table, or lacks a column.
+    """
+    path, columns = folder / f"{name}.csv", {**REQUIRED, **REQUIRED_OF_STREAMS}[name]
     try:
         table = pd.read_csv(path)
     except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=list(columns))  # how pandas writes a table without rows
+        table = pd.DataFrame(columns=columns)  # how pandas writes a table without rows
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table ({error}); make the tables again") from error
-    for name in columns:
-        if name not in table:
-            raise UserError(f"{path}: the column {name!r} is missing; make the tables again")
+    for column in columns:
+        if column not in table:
+            raise UserError(f"{path}: the column {column!r} is missing; make the tables again")
     return table
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from figures_data import read_table
+from smedit.errors import UserError, with_status
 from smedit.grid import CELL_COLUMNS
 from smedit.stream_grid import STREAM_COLUMNS
 from smedit.tuning import OBJECTIVE_SCORES
@@ -30,8 +33,8 @@ def headline(results: Path) -> pd.DataFrame:
     results
         A folder with ``scores.csv`` and ``experiments.csv``.
     """
-    scores = pd.read_csv(results / "scores.csv")
-    cells = pd.read_csv(results / "experiments.csv").query("experiment == 'data_size'")
+    scores = read_table(results, "scores")
+    cells = _cells_of(results, "experiments", "data_size")
     cells = cells[cells.n_edits == cells.n_edits.max()]
     scores = scores.merge(cells[CELL_COLUMNS], on=CELL_COLUMNS)
     scores = scores[scores.score.isin(OBJECTIVE_SCORES)]
@@ -41,7 +44,7 @@ def headline(results: Path) -> pd.DataFrame:
 
 def compared_streams(results: Path) -> pd.DataFrame:
     """The settings of the longest streams of the comparison."""
-    cells = pd.read_csv(results / "sequential_experiments.csv").query("experiment == 'comparison'")
+    cells = _cells_of(results, "sequential_experiments", "comparison")
     longest = cells.groupby(["model", "dataset"]).n_sequences.transform("max")
     return cells[cells.n_sequences == longest][STREAM_COLUMNS]
 
@@ -62,7 +65,7 @@ def stream_headline(results: Path) -> pd.DataFrame:
         per request of the training stream and of editing per edit. Where a stream diverged, which
         has no end, it says after how many batches instead.
     """
-    scores = pd.read_csv(results / "sequential.csv")
+    scores = read_table(results, "sequential")
     cells = compared_streams(results)
     scores = scores.merge(cells, on=STREAM_COLUMNS)
     shown = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
@@ -77,12 +80,24 @@ def stream_headline(results: Path) -> pd.DataFrame:
         text = f"diverged after {batches} batches"
         wide.loc[place, columns] = text if n_seeds == 1 else f"{len(streams)} of {n_seeds} {text}"
     if n_seeds == 1:
-        seconds = pd.read_csv(results / "sequential_timings.csv").merge(cells, on=STREAM_COLUMNS)
+        seconds = read_table(results, "sequential_timings").merge(cells, on=STREAM_COLUMNS)
         for per, name in (("training request", "training s"), ("edit", "editing s")):
             rows = seconds[seconds.per == per].set_index(INDEX)["seconds"]
             wide[name] = rows.map("{:.2f}".format).reindex(wide.index)
             columns.append(name)
     return wide[columns].fillna("").reset_index()
+
+
+def _cells_of(results: Path, table: str, experiment: str) -> pd.DataFrame:
+    """The cells of an experiment, as a table lists them."""
+    cells = read_table(results, table)
+    cells = cells[cells.experiment == experiment]
+    if cells.empty:
+        raise UserError(
+            f"{results / table}.csv: has no experiment {experiment!r}, whose cells are printed; "
+            "name the folder of a run that has it"
+        )
+    return cells
 
 
 def _unedited(before: pd.DataFrame) -> pd.DataFrame:
@@ -119,14 +134,14 @@ def print_markdown(table: pd.DataFrame) -> None:
         print("| " + " | ".join(row) + " |")
 
 
-def main() -> int:
+@with_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--sequential", action="store_true", help="streams instead of batches")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print_markdown((stream_headline if options.sequential else headline)(options.results))
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from figures_data import read_table
 from print_headline import INDEX, METRICS, compared_streams, print_markdown
+from smedit.errors import with_status
 from smedit.grid import CELL_COLUMNS
 from smedit.stream_grid import STREAM_COLUMNS
 from smedit.tuning import OBJECTIVE_SCORES
@@ -34,16 +37,16 @@ def spread(results: Path) -> pd.DataFrame:
         seeds, the standard error over requests, and the first divided by the second. Both are
         roots of the mean square over the settings of the experiment.
     """
-    cells = _read(results, "scores.csv")
+    cells = _read(results, "scores")
     cells = cells[cells.stage == cells.bp_steps]
-    streams = _read(results, "sequential.csv")
+    streams = _read(results, "sequential")
     streams = streams[(streams.scope == "all") & (streams.edited == _length(streams))]
     rows = []
     for half, scores, name, columns in (
-        ("batches", cells, "experiments.csv", CELL_COLUMNS),
-        ("sequence", streams, "sequential_experiments.csv", STREAM_COLUMNS),
+        ("batches", cells, "experiments", CELL_COLUMNS),
+        ("sequence", streams, "sequential_experiments", STREAM_COLUMNS),
     ):
-        scores = scores.merge(pd.read_csv(results / name), on=columns)
+        scores = scores.merge(read_table(results, name), on=columns)
         setting = [column for column in columns if column != "seed"]
         for experiment, mine in scores.groupby("experiment", sort=False):
             row = {"half": half, "experiment": experiment}
@@ -73,7 +76,7 @@ def retention(results: Path) -> pd.DataFrame:
         difference; in percent, the median over seeds with the lowest and the highest. A stream
         that diverged has no end and counts as fresh only.
     """
-    scores = _read(results, "sequential.csv").merge(compared_streams(results), on=STREAM_COLUMNS)
+    scores = _read(results, "sequential").merge(compared_streams(results), on=STREAM_COLUMNS)
     mine = scores[(scores.scope == "first quarter") & (scores.metric == "efficacy")]
     per_seed = mine[mine.edited > 0].set_index([*INDEX, "seed"])
     first = per_seed.groupby([*INDEX, "seed"]).edited.transform("min") == per_seed.edited
@@ -84,7 +87,7 @@ def retention(results: Path) -> pd.DataFrame:
 
 def _read(results: Path, name: str) -> pd.DataFrame:
     """The rows of a table with the scores that methods are compared by."""
-    table = pd.read_csv(results / name)
+    table = read_table(results, name)
     return table[table.score.isin(OBJECTIVE_SCORES)]
 
 
@@ -100,7 +103,8 @@ def _over_seeds(values: pd.Series) -> pd.Series:
     return pd.Series(texts, index=bounds.index).str.replace("-", "−")
 
 
-def main() -> int:
+@with_status
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table that the command line names."""
     tables = {"spread": spread, "retention": retention}
     parser = argparse.ArgumentParser(
@@ -108,9 +112,8 @@ def main() -> int:
     )
     parser.add_argument("table", choices=tables)
     parser.add_argument("results", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print_markdown(tables[options.table](options.results))
-    return 0
 
 
 if __name__ == "__main__":

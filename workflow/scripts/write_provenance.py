@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.config import config_text
-from smedit.errors import UserError, message
+from smedit.errors import with_status
 from smedit.files import refuse, replacing
 from smedit.readers import data_files
 
@@ -116,21 +116,17 @@ def job_seconds(benchmarks: Path) -> dict[str, dict[str, float]]:
     return totals
 
 
-def main() -> int:
+@with_status
+def main() -> None:
     """Write the file; it is complete or not there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=json.loads, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    try:
-        text = json.dumps(provenance(options.config, options.results), indent=1)
-        with replacing(options.out) as part:
-            part.write_text(text + "\n", encoding="utf-8")
-    except (UserError, OSError) as error:
-        print(f"error: {message(error)}", file=sys.stderr)
-        return 2
-    return 0
+    text = json.dumps(provenance(options.config, options.results), indent=1)
+    with replacing(options.out) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

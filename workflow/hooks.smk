@@ -1,0 +1,64 @@
+# What every run does at its beginning and at its end, that of the suite and that of the benchmark.
+# `--no-hooks` leaves all of this out.
+
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from smedit import failures, run_lock
+from smedit.errors import UserError, message
+from smedit.files import check_writable, lies_here, set_refused_aside
+
+STARTED = time.time()
+FAILED = Path(config["results_dir"], "failed.csv")
+# Where damaged files are set aside. Models that several copies of the suite share stay.
+KEPT = [config["results_dir"]]
+if lies_here(Path("resources/models")):
+    KEPT.append("resources/models")
+
+
+def begin_run():
+    """For `onstart`: see that this run is the only one here, and can write what it makes."""
+    try:
+        run_lock.hold(Path(".snakemake/smedit.lock"))
+        jobs = workflow.dag.needrun_jobs()
+        outputs = [Path(path) for job in jobs for path in job.output]
+        check_writable(sorted({str(path.parent) for path in outputs}))
+    except (UserError, OSError) as error:
+        raise WorkflowError(message(error)) from None
+    with suppress(OSError):  # for the smoke test, it may lie in a read-only folder
+        FAILED.unlink(missing_ok=True)
+
+
+onerror:
+    members = [
+        member
+        for job in workflow.scheduler.failed
+        for member in (job.jobs if job.is_group() else [job])
+    ]
+    try:
+        for path in set_refused_aside(KEPT):
+            print(f"Set aside: {path}", file=sys.stderr)
+        failed = failures.find_failures(
+            (
+                (job.rule.name, [str(path) for path in job.output], str(job.log[0]))
+                for job in members
+                if job.output and job.log
+            ),
+            STARTED,
+        )
+        if failed:
+            unfinished = sum(
+                bool(job.output) and not failures.were_made(job.output, STARTED)
+                for job in workflow.dag.needrun_jobs()
+            )
+            print(failures.describe(failed, unfinished, FAILED), file=sys.stderr)
+            failures.write_table(failed, FAILED)
+    except (UserError, OSError) as error:
+        print(f"error: {message(error)}", file=sys.stderr)
+
+
+onsuccess:
+    with suppress(OSError):  # what stays in its place is refused again
+        set_refused_aside(KEPT)
