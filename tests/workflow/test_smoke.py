@@ -200,6 +200,16 @@ def test_the_benchmark_can_be_planned():
     assert "measure" in plan("bench", "--snakefile", "workflow/benchmark.smk")
 
 
+def test_long_jobs_share_no_submissions_on_a_cluster():
+    """That short ones do is tried on a cluster, in tests/slurm."""
+    run = snakemake(
+        *("--dry-run", "--forceall", "--workflow-profile", "workflow/profiles/slurm"),
+        *("--configfile", "config/smoke.yaml", "--config", "minutes=61"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "rule stream:" in run.stdout and "Group job" not in run.stdout
+
+
 def test_a_bad_value_stops_before_any_job():
     run = snakemake("--dry-run", "--config", "device=gpu")
     assert run.returncode != 0

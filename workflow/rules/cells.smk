@@ -13,6 +13,8 @@ rule cell:
         f"{RESULTS}/logs/cells/{CELLS.wildcard_pattern}.log",
     benchmark:
         f"{RESULTS}/benchmarks/cells/{CELLS.wildcard_pattern}.tsv"
+    group:
+        shared("cells_{model}_{dataset}")
     conda:
         "../../environment.yml"
     threads: config["threads"]

@@ -23,6 +23,17 @@ def growing(amount):
     return lambda w, attempt: attempt * amount
 
 
+def shared(group):
+    """The group of jobs that may share a submission, if they are short and can take turns.
+
+    A group asks for the time of all its jobs, and in a third attempt for three times that, so jobs
+    of hours would ask for days. Without a limit on turns, a group would ask for the memory and the
+    GPUs of all its jobs at once. Snakemake ignores groups in a run on this machine.
+    """
+    short = config["minutes"] <= 60
+    return group if short and "turn" in workflow.global_resources else None
+
+
 def turn(w):
     """A resource that a group of jobs has once: they take turns (workflow/profiles/slurm).
 

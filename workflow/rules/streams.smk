@@ -14,6 +14,8 @@ rule tune_stream:
         f"{RESULTS}/logs/sequential/tuning/{STREAM_TUNING.wildcard_pattern}.log",
     benchmark:
         f"{RESULTS}/benchmarks/stream_tuning/{STREAM_TUNING.wildcard_pattern}.tsv"
+    group:
+        shared("stream_search_{model}_{dataset}")
     conda:
         "../../environment.yml"
     threads: config["threads"]
@@ -64,6 +66,8 @@ rule stream:
         f"{RESULTS}/logs/sequential/streams/{STREAMS.wildcard_pattern}.log",
     benchmark:
         f"{RESULTS}/benchmarks/streams/{STREAMS.wildcard_pattern}.tsv"
+    group:
+        shared("streams_{model}_{dataset}")
     conda:
         "../../environment.yml"
     threads: config["threads"]

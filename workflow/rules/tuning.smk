@@ -12,6 +12,8 @@ rule tune_cell:
         f"{RESULTS}/logs/tuning/{TUNING.wildcard_pattern}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tuning/{TUNING.wildcard_pattern}.tsv"
+    group:
+        shared("search_{model}_{dataset}")
     conda:
         "../../environment.yml"
     threads: config["threads"]
