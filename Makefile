@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke bench bench-gpu test test-faults test-slurm lint
+.PHONY: help reproduce smoke bench bench-gpu test test-faults test-slurm test-slurm-long lint
 
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
@@ -18,6 +18,7 @@ help:
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
 	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; long"
 	@echo "make test-slurm  the smoke workflow on a SLURM cluster that it sets up here; as root on Debian"
+	@echo "make test-slurm-long  the same, and runs on it killed, stopped and resumed"
 	@echo "CORES=4 make …   use four cores instead of all"
 
 # torch first and by its exact version: other packages then take the build that is there.
@@ -55,3 +56,6 @@ test-faults: $(BIN)/.installed
 # Jobs are killed and tried again on purpose; nothing of the cluster is left behind.
 test-slurm: $(BIN)/.installed
 	pytest tests/slurm
+
+test-slurm-long: $(BIN)/.installed
+	pytest tests/slurm -m "long or not long"

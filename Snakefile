@@ -1,6 +1,8 @@
 # Entry of the workflow. Targets: reproduce (default), batch and sequential (the tables of one half),
 # tables, figures, smoke.
 
+import atexit
+import subprocess
 import sys
 import yaml
 from pathlib import Path
@@ -23,6 +25,10 @@ include: "workflow/hooks.smk"
 # `--no-hooks` leaves all of this out.
 onstart:
     begin_run()
+    # On Ctrl-C, the SLURM plugin overlooks jobs that it is just submitting or asking about.
+    slurm_run = getattr(workflow.scheduler._executor, "run_uuid", None)
+    if slurm_run:
+        atexit.register(subprocess.run, ["scancel", "--name", slurm_run])
     # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process
     # knows of one does not survive a fork.
     on_this_machine = workflow.is_main_process and workflow.local_exec

@@ -114,12 +114,17 @@ class Cluster:
             if line.startswith("JobId=")
         ]
 
+    def queue(self):
+        """Name and state of every job that waits, runs or is just being ended."""
+        lines = self._answer("squeue", "-h", "-o", "%j %T").splitlines()
+        return [tuple(line.split()) for line in lines]
+
     def _cancel(self):
         """Cancel all jobs and wait until their processes are gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._answer("scancel", "--user=root")
             deadline = time.monotonic() + 30
-            while self._answer("squeue", "-h") and time.monotonic() < deadline:
+            while self.queue() and time.monotonic() < deadline:
                 time.sleep(0.5)
 
     def _configure(self):

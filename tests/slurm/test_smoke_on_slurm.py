@@ -1,7 +1,6 @@
 """The smoke workflow on a real SLURM, with mishaps on the way, against a run without SLURM."""
 
 import csv
-import os
 import re
 import stat
 import subprocess
@@ -9,27 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from runs import VARYING, copy_suite, kill
+from runs import VARYING
+from slurm_runs import PROFILE, environment_of, small_suite
 
-SNAKEMAKE = """\
-from snakemake.cli import main
-from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-
-# The plugin looks ever less often while no job ends. Here, jobs take seconds.
-RemoteExecutor.next_seconds_between_status_checks = property(lambda _: 2, lambda _, seconds: None)
-main()
-"""
-PROFILE = [
-    *(sys.executable, "-c", SNAKEMAKE, "--workflow-profile", "workflow/profiles/slurm"),
-    *("--configfile", "config/smoke.yaml", "--config", "gpus_per_job=1"),
-    *("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-keep-successful-logs"),
-    *("--retries", "1", "smoke"),
-]
 TIGHT = ["--set-resources", "freeze:mem_mb=1100*attempt-700", "choose:runtime=attempt"]
 """Too little for the first attempt at `freeze`; and no time for a `choose` that hangs once."""
-
-METHODS = {"MEND", "SMEdit", "UltraEdit"}
 
 GROUP = "cells/model~tiny-gpt2/dataset~worldfacts-qa/"
 """Part of the paths of four cells in one group. Whichever runs first fails until it is mended."""
@@ -50,29 +33,6 @@ case "$*" in
 esac
 exec {smedit} "$@"
 """
-
-
-def small_suite(folder):
-    """A copy of the suite, whose smoke configuration has one dataset and three methods, for time.
-
-    Its grid has four cells for each model, and ten streams.
-    """
-    suite = copy_suite(folder / "suite")
-    path = suite / "config/smoke.yaml"
-    config = yaml.safe_load(path.read_text())
-    del config["datasets"]["worldfacts-cloze"]
-    for part in (config, config["sequential"]):
-        for experiment in part["experiments"].values():
-            known = [m for m in experiment["methods"] if m["method"] in METHODS]
-            experiment["methods"] = known
-    path.write_text(yaml.safe_dump(config))
-    return suite
-
-
-def environment_of(suite, environment, *folders):
-    """Variables of a run of a copy: its own code, and programs of the virtual environment."""
-    path = [*map(str, folders), str(Path(sys.executable).parent), environment["PATH"]]
-    return {**environment, "PYTHONPATH": str(suite), "PATH": ":".join(path)}
 
 
 class Runs:
@@ -101,7 +61,7 @@ class Runs:
 
     def _run(self, environment):
         done = subprocess.run(
-            [*PROFILE, *TIGHT],
+            [*PROFILE, "smoke", *TIGHT],
             cwd=self.suite,
             env=environment,
             stdout=subprocess.PIPE,
@@ -120,25 +80,6 @@ class Runs:
         found = [job for job in self.jobs if comment.fullmatch(job["Comment"])]
         assert found, f"{rules}: no such job among {[job['Comment'] for job in self.jobs]}"
         return found
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """A run without SLURM, while the other one waits for SLURM: its process and its results."""
-    suite = small_suite(tmp_path_factory.mktemp("local"))
-    log = suite / "run.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "all", "smoke"],
-            cwd=suite,
-            env=environment_of(suite, os.environ),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    yield process, log, suite / "smoke/results"
-    if process.poll() is None:
-        kill(process)
 
 
 @pytest.fixture(scope="module")
