@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
-	@echo "make bench       the engine's plain path against its fast one, scaling; on two idle cores"
+	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
 	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
 	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; long"

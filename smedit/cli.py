@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     choose.add_argument("--model", required=True, help="the model's name")
     choose.add_argument("--streams", action="store_true", help="they are results of `run-stream`")
 
-    bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, KL against norm")
+    bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, losses, streams")
     bench.add_argument("--job", type=_json, required=True, help="settings, as JSON")
 
     text = "load PyTorch once for all jobs of a run; the workflow calls this itself"

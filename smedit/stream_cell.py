@@ -74,7 +74,7 @@ def run_stream(
     try:
         if not stream.resume():
             with stream.clock.phase("train"):
-                stream.record["training"] = _train(job, model, editor, splits)
+                stream.record["training"] = train(job, model, editor, splits)
             stream.points.append(_unedited(frozen, job["split"], n_edits * n_sequences))
             stream.save()
         measure_at = measuring_points(n_sequences, settings["points"])
@@ -104,8 +104,14 @@ def text_points(measure_at: list[int]) -> list[int]:
     return measure_at[::-2]
 
 
-def _train(job: Mapping[str, Any], model: Any, editor: Any, splits: Any) -> list[dict[str, Any]]:
-    """Train as the method asks for; nothing for a method that needs no training."""
+def train(job: Mapping[str, Any], model: Any, editor: Any, splits: Any) -> list[dict[str, Any]]:
+    """Train as the method asks for; nothing for a method that needs no training.
+
+    Returns
+    -------
+    list of dict
+        Per batch, what the training measured, JSON-ready.
+    """
     settings, hyper = job["settings"], job["hyperparameters"]
     how = editor.method.stream_training
     if how == "none" or not settings["passes"]:

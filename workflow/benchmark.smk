@@ -3,6 +3,7 @@
 
 from smedit.benchmark.settings import check_rows, models_of, read_settings
 from smedit.config import expand_modules
+from smedit.stream_grid import stream_hyperparameters
 
 
 configfile: "config/config.yaml"
@@ -52,6 +53,7 @@ def benchmark_job(w):
             },
             "dataset_spec": config["datasets"][settings["dataset"]],
             "hyperparameters": config["hyperparameters"],
+            "stream_hyperparameters": stream_hyperparameters(config),
         }
     )
 

@@ -1,4 +1,4 @@
-"""The benchmark: the plain path against the fast one, scaling, and KL against norm.
+"""The benchmark: the plain path against the fast one, scaling, KL against norm, and streams.
 
 Every number is measured. The paths are timed in one process, in turns, so that a slow spell of
 the machine meets them all; peak memory and operations come from processes of their own.
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smedit.benchmark.in_sequence import InSequencePart
 from smedit.benchmark.paths import PathsPart
 from smedit.benchmark.points import PointsPart
 from smedit.benchmark.process import Task
@@ -32,7 +33,8 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
     ----------
     job
         ``settings`` (a file like ``config/benchmark.yaml``), ``models`` (name →
-        ``model_folder``, ``edit_modules``), ``dataset_spec`` and ``hyperparameters``.
+        ``model_folder``, ``edit_modules``), ``dataset_spec``, ``hyperparameters`` and
+        ``stream_hyperparameters``.
     out
         The table to write; a summary is written beside it as ``.txt``.
     """
@@ -52,11 +54,14 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
         folder, parts = Path(scratch), []
         for name, section in parts_of(settings).items():
             for model in models_of_part(section):
-                parts.append(
-                    PathsPart(of_model(model), section, folder)
-                    if name == "paths"
-                    else PointsPart(name, of_model(model), section, folder)
-                )
+                mine = of_model(model)
+                if name == "paths":
+                    parts.append(PathsPart(mine, section, folder))
+                elif name == "in_sequence":
+                    mine["hyperparameters"] = job["stream_hyperparameters"]
+                    parts.append(InSequencePart(mine, section, folder))
+                else:
+                    parts.append(PointsPart(name, mine, section, folder))
         _carry_out([task for part in parts for task in part.tasks()])
         table = as_table([row for part in parts for row in part.rows()])
     with replacing(out) as partial_file:

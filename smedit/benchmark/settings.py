@@ -13,7 +13,7 @@ from smedit.errors import UserError
 from smedit.method import load_method
 from smedit.readers import count_rows
 
-PARTS = ("paths", "n_edits", "bp_steps", "locality")
+PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
 
 
 def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     Raises
     ------
     UserError
-        If it breaks its schema, or names a method, model or dataset that is not there.
+        If it breaks its schema, or names a method, model or dataset that is not there, or
+        times in sequence a method that is not trained so.
     """
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     check_schema(settings, schema_file, str(path))
@@ -39,9 +40,14 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     if clash:
         raise UserError(f"{path}: models: {clash[0]!r} is also a model of the configuration")
     _check_name(path, "dataset", settings["dataset"], config["datasets"])
-    for section in parts_of(settings).values():
+    for part, section in parts_of(settings).items():
         for entry in [*section["methods"], *section.get("ablation", [])]:
-            load_method(entry["method"])
+            how = load_method(entry["method"]).stream_training
+            if part == "in_sequence" and how != part:
+                raise UserError(
+                    f"{path}: in_sequence.methods: {entry['method']} is not trained in sequence; "
+                    "remove it"
+                )
         if any(entry not in section["methods"] for entry in section.get("ablation", [])):
             raise UserError(f"{path}: paths.ablation: every entry must stand under methods, too")
     for name in models_of(settings):
@@ -92,9 +98,12 @@ def check_rows(path: Path, settings: Mapping[str, Any], config: Mapping[str, Any
         splits = ("train", "eval") if part == "paths" else ("train",)
         sizes = section["n_edits"]
         largest = max(sizes) if isinstance(sizes, list) else sizes
+        key = "n_edits"
+        if "train_sequences" in section:
+            largest, key = largest * section["train_sequences"], "n_edits × train_sequences"
         for split in splits:
             if largest > rows[split]:
                 raise UserError(
-                    f"{path}: {part}.n_edits: {largest} is more than the {rows[split]} {split} "
+                    f"{path}: {part}.{key}: {largest} is more than the {rows[split]} {split} "
                     f"rows of {settings['dataset']}; use a smaller one"
                 )

@@ -33,6 +33,9 @@ def summary(table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
             parts += _scaling(table[table.part == part], part)
     if "locality" in settings:
         parts += _locality(table[table.part == "locality"])
+    if "in_sequence" in settings:
+        mine = table[table.part == "in_sequence"]
+        parts += _in_sequence(mine, settings["in_sequence"]["train_sequences"])
     return "\n".join(parts)
 
 
@@ -143,6 +146,25 @@ def _locality(table: pd.DataFrame) -> list[str]:
         "KL against norm, random weights, fast path; seconds of a training batch by phase:",
         "",
         *_markdown(["", "edits", *phases, "peak memory (MB)"], lines),
+    ]
+
+
+def _in_sequence(table: pd.DataFrame, train_sequences: int) -> list[str]:
+    lines: list[list[str]] = []
+    for (model, label), mine in table.groupby(["model", "label"], sort=False):
+        numbers = [
+            f"{r.value:.{digits}f} ({r.low:.{digits}f}–{r.high:.{digits}f})"
+            for quantity, digits in (("seconds", 3), ("ratio", 2))
+            for r in mine[mine.quantity == quantity].itertuples()
+        ]
+        lines.append([f"{model}, {label}", *numbers])
+    first = table.iloc[0]
+    return [
+        f"Training in sequence on {train_sequences} batches of {first.n_edits:.0f} requests, "
+        f"{first.dataset}, fast path; medians of {first.n:.0f} repetitions in turns "
+        "(lowest–highest):",
+        "",
+        *_markdown(["", "seconds per request", f"÷ {first.label}"], lines),
     ]
 
 

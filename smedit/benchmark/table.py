@@ -34,6 +34,7 @@ COLUMNS = [*KEYS, "value", "low", "high", "n"]
 """``value`` is the median of n measurements, ``low`` and ``high`` the smallest and the largest.
 
 Quantities: ``seconds``; ``speedup`` (plain ÷ this path, median of the ratios within a repetition);
+``ratio`` (in sequence: this variant ÷ the first one, likewise);
 ``gflop`` (10⁹ floating-point operations of matrix products); ``gflop_per_second``;
 ``peak_memory_mb`` (phase ``load``: after loading; ``total``: at the end); ``largest_difference``
 (relative, to the plain path; phase names what was compared); ``slope_of_seconds`` and

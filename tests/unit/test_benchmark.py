@@ -1,5 +1,6 @@
 """The benchmark, whole, on a tiny model; and its figure."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.image import imread
 
 from conftest import make_model, make_requests
 from figures_benchmark import main as draw
+from smedit.benchmark import in_sequence as benchmark_in_sequence
 from smedit.benchmark import paths as benchmark_paths
 from smedit.benchmark import points as benchmark_points
 from smedit.benchmark import process as benchmark_process
@@ -21,6 +23,7 @@ from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
 from smedit.errors import UserError
 from smedit.execution import Execution
 from smedit.facts import Splits
+from smedit.frozen_states import FrozenStates
 from smedit.memory import peak_memory_mb
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +39,7 @@ HYPER = {
     "rank": 4,
     "n_blocks": 1,
 }
+STREAM_HYPER = HYPER | {"reg_power": 2, "back_depth": 2, "time_decay": 0.95}
 TRAINING = ["trace", "shift", "edit loss", "locality loss", "hypernetwork update", "total"]
 EDITING = ["edit", "score", "total"]
 
@@ -49,6 +53,8 @@ def small_settings():
     settings["n_edits"]["n_edits"] = [1, 2, 4]
     settings["bp_steps"] |= {"n_edits": [2], "bp_steps": [1, 2, 3]}
     settings["locality"] |= {"models": ["tiny"], "n_edits": [2, 4]}
+    size = {"n_edits": 2, "train_sequences": 3, "repetitions": 1}
+    settings["in_sequence"] |= {"models": ["tiny"]} | size
     return settings
 
 
@@ -59,17 +65,19 @@ def tiny(monkeypatch):
 
     def open_model(job, states=None):
         model = opened.setdefault(job["model"], make_model())
-        model.states = type(model.states)(model.owner)
+        made = FrozenStates.open(states, model.owner) if states else FrozenStates(model.owner)
+        model.states = made
         return model
 
     def load_requests(name, spec, seed):
         return Splits(make_requests(8), make_requests(4, start=8), make_requests(8, start=12))
 
-    for module in (benchmark_process, benchmark_paths):
+    for module in (benchmark_process, benchmark_paths, benchmark_in_sequence):
         monkeypatch.setattr(module, "open_model", open_model)
-    for module in (benchmark_paths, benchmark_points):
+    for module in (benchmark_paths, benchmark_points, benchmark_in_sequence):
         monkeypatch.setattr(module, "in_new_process", lambda function, *args: function(*args))
-    monkeypatch.setattr(benchmark_process, "load_requests", load_requests)
+    for module in (benchmark_process, benchmark_in_sequence):
+        monkeypatch.setattr(module, "load_requests", load_requests)
     monkeypatch.setattr(benchmark_paths, "MATRIX_SIZE", 32)
     return opened
 
@@ -77,7 +85,8 @@ def tiny(monkeypatch):
 def measure(folder, settings=None):
     settings = settings or small_settings()
     models = {"tiny": {}}
-    job = {"settings": settings, "models": models, "dataset_spec": {}, "hyperparameters": HYPER}
+    hyper = {"hyperparameters": HYPER, "stream_hyperparameters": STREAM_HYPER}
+    job = {"settings": settings, "models": models, "dataset_spec": {}, **hyper}
     benchmark.run_benchmark(job, folder / "benchmark.csv")
     return pd.read_csv(folder / "benchmark.csv")
 
@@ -92,6 +101,8 @@ def test_every_part_is_measured_and_drawn(tiny, tmp_path, caplog):
 
     seconds = table[table.quantity == "seconds"]
     for _, rows in seconds.groupby([k for k in KEYS if k != "phase"], dropna=False):
+        if (rows.part == "in_sequence").all():
+            continue
         assert list(rows.phase) in (TRAINING, EDITING)
         assert rows.low[:-1].sum() <= rows.high.iloc[-1] * (1 + 1e-5)
     paths = table[table.part == "paths"]
@@ -142,6 +153,53 @@ def test_the_locality_part_stands_alone(tiny, tmp_path):
     assert set(table[table.quantity == "seconds"].n) == {2}
     out = tmp_path / "f.png"
     assert draw(["--table", str(tmp_path / "benchmark.csv"), "--out", str(out)]) == 0
+
+
+def test_training_in_sequence_takes_turns(tiny, tmp_path, monkeypatch):
+    settings = small_settings()
+    for part in ("paths", "n_edits", "bp_steps", "locality"):
+        del settings[part]
+    settings["in_sequence"]["repetitions"] = 3
+    turns, train = [], benchmark_in_sequence.train
+
+    class FakeClock:
+        """The variants take 1, 2, … s per request; the machine is 1,000, 1, 5, 25 times slower."""
+
+        def __init__(self, device):
+            turn, variant = divmod(len(turns), 5)
+            self.seconds = {"train": 6.0 * (1 + variant) * [1000, 1, 5, 25][turn]}
+
+        def phase(self, name):
+            return contextlib.nullcontext()
+
+    def recorded(job, model, editor, splits):
+        stored = len(model.states)
+        steps = train(job, model, editor, splits)
+        assert len(model.states) == stored > 0  # all was frozen before
+        turns.append((editor.method.name, len(editor.hypernetworks), editor.method.locality))
+        assert len(steps) == 3 and len(steps[0]["shift_norms"]) == len(editor.hypernetworks)
+        return steps
+
+    monkeypatch.setattr(benchmark_in_sequence, "Clock", FakeClock)
+    monkeypatch.setattr(benchmark_in_sequence, "train", recorded)
+    table = measure(tmp_path, settings)
+    one_turn = [("SMEdit", 2, "norm"), ("SMEdit", 2, "kl"), ("SMEdit", 1, "norm")]
+    one_turn += [("RLEdit", 1, "kl"), ("RLEdit", 2, "kl")]
+    assert turns == one_turn * 4
+
+    assert set(table.part) == {"in_sequence"} and (table.n == 3).all()
+    timed = table[table.quantity == "seconds"]
+    assert list(zip(timed.method, timed.bp_steps, timed.locality, strict=True)) == one_turn
+    numbers = table.set_index("quantity")[["value", "low", "high"]]
+    assert numbers.loc["seconds"].to_numpy().tolist() == [[5 * k, k, 25 * k] for k in range(1, 6)]
+    assert numbers.loc["ratio"].to_numpy().tolist() == [[k] * 3 for k in range(1, 6)]
+
+    text = (tmp_path / "benchmark.txt").read_text(encoding="utf-8")
+    assert "on 3 batches of 2 requests" in text and "medians of 3 repetitions in turns" in text
+    assert "SMEdit w/o MBPS | 15.000 (3.000–75.000)  | 3.00 (3.00–3.00) |" in text
+    out = tmp_path / "f.png"
+    assert draw(["--table", str(tmp_path / "benchmark.csv"), "--out", str(out)]) == 0
+    assert imread(out)[..., :3].std() > 0.05
 
 
 def test_a_broken_path_is_caught(tiny, tmp_path, monkeypatch):
@@ -213,6 +271,14 @@ def own_peak(job):
         (lambda s: s["paths"]["ablation"].append({"method": "MALMEN"}), None),
         (lambda s: s["paths"]["methods"].pop(), "paths.ablation: every entry must stand"),
         (lambda s: s["n_edits"]["methods"].append({"method": "ROME"}), "unknown method 'ROME'"),
+        (
+            lambda s: s["in_sequence"]["methods"].append({"method": "MEND"}),
+            "in_sequence.methods: MEND is not trained in sequence; remove it",
+        ),
+        (
+            lambda s: s["in_sequence"].update(train_sequences=500),
+            "in_sequence.n_edits × train_sequences: 3000 is more than the",
+        ),
     ],
 )
 def test_wrong_settings_are_one_clear_line(tmp_path, change, message):

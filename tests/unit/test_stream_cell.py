@@ -119,7 +119,7 @@ def test_an_interrupted_stream_goes_on_without_training(tmp_path, monkeypatch, s
     assert (tmp_path / "result.checkpoint").exists()
     assert not out.exists()
     repair()
-    monkeypatch.setattr("smedit.stream_cell._train", None)  # it must not be called
+    monkeypatch.setattr("smedit.stream_cell.train", None)  # it must not be called
     edited = []
     edit = stream.Stream._edit
     monkeypatch.setattr(

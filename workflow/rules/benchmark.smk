@@ -1,5 +1,6 @@
-# The benchmark: the engine's plain path against its fast one, scaling, and KL against norm. It is
-# no part of `reproduce`. One job measures everything, so nothing else should run beside it.
+# The benchmark: the engine's plain path against its fast one, scaling, KL against norm, and training
+# in sequence. It is no part of `reproduce`. One job measures everything, so nothing else should run
+# beside it.
 
 
 use rule prepare_model as prepare_random_model with:

@@ -36,7 +36,7 @@ PHASES = {
 }
 """Piece of work → its phases, in the order in which they run."""
 
-PARTS = ("paths", "n_edits", "bp_steps", "locality")
+PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
 
 NAMES = {"n_edits": "number of edits", "bp_steps": "backpropagation steps"}
 
@@ -65,7 +65,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def benchmark(table: pd.DataFrame) -> Figure:
-    """Plain against fast path by phase; each saving; growth of time and memory; KL and norm."""
+    """Plain against fast path by phase; each saving; growth; KL and norm; streams."""
     parts = [part for part in PARTS if part in set(table.part)]
     compared = table[(table.part == "paths") & table.label.astype(bool)]
     styles = variant_styles(compared.assign(variant=compared.label))
@@ -83,6 +83,9 @@ def benchmark(table: pd.DataFrame) -> Figure:
         if part == "paths":
             _savings(time, mine, styles)
             _memory(memory, mine, labels)
+            continue
+        if part == "in_sequence":
+            _in_sequence(time, memory, mine)
             continue
         for panel, quantity, unit in (
             (time, "seconds", "seconds"),
@@ -201,6 +204,24 @@ def _locality(panel: Axes, points: pd.DataFrame) -> None:
     panel.set_xlabel(NAMES["n_edits"])
 
 
+def _in_sequence(time: Axes, ratio: Axes, rows: pd.DataFrame) -> None:
+    """Seconds of training per request by variant; below, each against the first."""
+    for panel, quantity in ((time, "seconds"), (ratio, "ratio")):
+        points = rows[rows.quantity == quantity]
+        for place, (model, mine) in enumerate(points.groupby("model", sort=False)):
+            x, color = [i + 0.2 * place for i in range(len(mine))], PALETTE[place % len(PALETTE)]
+            panel.vlines(x, mine.low, mine.high, color=color, linewidth=0.9)
+            panel.plot(x, mine.value, "osD^"[place % 4], color=color, markersize=5, label=model)
+        names = points.label.unique()
+        panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    log_seconds(time)
+    time.set_ylabel("seconds per request")
+    time.set_title("training in sequence")
+    time.legend(fontsize=8)
+    ratio.set_ylim(bottom=0)
+    ratio.set_ylabel(f"÷ {names[0]}")
+
+
 def _locality_styles(points: pd.DataFrame) -> dict[tuple[str, str], tuple[str, Style]]:
     """(model, locality) → name and style: colour and marker by model, line by locality."""
     styles: dict[tuple[str, str], tuple[str, Style]] = {}
@@ -234,6 +255,13 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
         text += (
             "KL and norm: SMEdit on random weights, one training batch on the fast path, which "
             "stores KL's reference before. "
+        )
+    if "in_sequence" in parts:
+        runs = int(table[table.part == "in_sequence"].n.max())
+        text += (
+            f"Training in sequence: one pass over a stream on the fast path, medians of {runs} "
+            f"repetitions in turns, lines from the smallest to the largest; below, the ratios "
+            f"within a repetition. "
         )
     return text + (
         "Peak memory is that of a process that did nothing else, weights and libraries included. "
