@@ -263,10 +263,12 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
             f"repetitions in turns, lines from the smallest to the largest; below, the ratios "
             f"within a repetition. "
         )
-    return text + (
-        "Peak memory is that of a process that did nothing else, weights and libraries included. "
-        "Axes of seconds are logarithmic, of memory linear."
-    )
+    if set(parts) != {"in_sequence"}:
+        text += (
+            "Peak memory is that of a process that did nothing else, weights and libraries "
+            "included. "
+        )
+    return text + "Axes of seconds are logarithmic, of memory linear."
 
 
 @with_status
