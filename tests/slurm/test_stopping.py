@@ -71,7 +71,7 @@ class Stopped:
         self._wait(run, (folder / "slow/asked").exists)
         self.before_ctrl_c = cluster.queue()
         run.send_signal(signal.SIGINT)
-        self.status = run.wait(60)
+        self.status = run.wait(120)
         (folder / "slow/asked").unlink()
         (folder / "slow").rmdir()
         self.left_by_ctrl_c = self._left()
@@ -111,14 +111,14 @@ class Stopped:
         return run
 
     def _wait(self, run, ready):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not ready():
             assert run.poll() is None and time.monotonic() < deadline, self.output()
             time.sleep(0.1)
 
     def _left(self):
-        """What SLURM still has after up to ten seconds."""
-        deadline = time.monotonic() + 10
+        """What SLURM still has after up to half a minute."""
+        deadline = time.monotonic() + 30
         while self.cluster.queue() and time.monotonic() < deadline:
             time.sleep(0.2)
         return self.cluster.queue()

@@ -295,6 +295,15 @@ def test_a_point_needs_all_seeds(tables):
     assert drawn == (rows[rows.edited.between(1, 8)].value + 5).tolist()
 
 
+def test_without_seconds_their_panel_is_left_out(tables):
+    timed, untimed = stream_bp_steps(tables), replace(tables, timings=tables.timings[:0])
+    figure = stream_bp_steps(untimed)
+    assert len(timed.axes) == len(figure.axes) + 1
+    told = ["Editing time" in drawn.texts[-1].get_text() for drawn in (timed, figure)]
+    assert told == [True, False]
+    assert all(panel.lines for panel in figure.axes)
+
+
 @pytest.mark.parametrize("name, experiment", [("retention", "comparison"), ("long_stream",) * 2])
 def test_an_absent_experiment_is_named(tables, name, experiment):
     rest = tables.experiments[tables.experiments.experiment != experiment]

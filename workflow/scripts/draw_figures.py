@@ -51,9 +51,12 @@ STREAM_FIGURES: dict[str, Callable[[StreamTables], Figure]] = {
 DPI = 150
 
 
-def stream_tables(names: Sequence[str]) -> list[str]:
-    """The tables that some of `STREAM_FIGURES` show; seconds are read only where they are drawn."""
-    seconds = "stream_seconds" in names
+def stream_tables(results: Path, names: Sequence[str]) -> list[str]:
+    """The tables of streams to read.
+
+    A folder may have scores without seconds; of all figures, `stream_seconds` alone needs these.
+    """
+    seconds = "stream_seconds" in names or (results / "sequential_timings.csv").exists()
     return [table for table in REQUIRED_OF_STREAMS if seconds or table != "sequential_timings"]
 
 
@@ -84,7 +87,7 @@ def draw(results: Path, out: Path, names: Sequence[str] = tuple(FIGURES), dpi: i
             tables = read_tables(results)
             figures |= {name: FIGURES[name](tables) for name in names if name in FIGURES}
         if of_streams:
-            streams = read_stream_tables(results, stream_tables(of_streams))
+            streams = read_stream_tables(results, stream_tables(results, of_streams))
             figures |= {name: STREAM_FIGURES[name](streams) for name in of_streams}
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
@@ -103,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(FIGURES) & set(options.figures):
         check_sums(options.results / "tables.sha256", REQUIRED)
     if set(STREAM_FIGURES) & set(options.figures):
-        check_sums(options.results / "sequential.sha256", stream_tables(options.figures))
+        check_sums(
+            options.results / "sequential.sha256", stream_tables(options.results, options.figures)
+        )
     draw(options.results, options.out, options.figures)
 
 

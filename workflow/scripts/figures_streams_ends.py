@@ -32,21 +32,24 @@ GROUP_GAP = 0.6
 
 
 def stream_bp_steps(tables: StreamTables) -> Figure:
-    """Scores, perplexity and seconds against backpropagation steps (experiment ``bp_steps``)."""
+    """Scores, perplexity and seconds against backpropagation steps (experiment ``bp_steps``).
+
+    Without a table of seconds, their panel is left out.
+    """
     rows = rows_of_experiment(tables, "bp_steps")
-    cells = largest(cells_of(tables, "bp_steps"), "n_edits", "n_sequences")
-    seconds = tables.timings.merge(cells)  # none of a stream that diverged at once
-    seconds = _without_steps(seconds[(seconds.phase == "edit") & (seconds.per == "edit")])
     rows = _without_steps(rows).assign(place=rows.bp_steps)
     # Every label stands for all numbers of steps, so that none of them is told by the line.
     styles = variant_styles(rows.assign(variant=rows.label, bp_steps=2))
-    figure, axes = panels(len(pairs(rows)), len(METRICS) + 2, width=14, row_height=2.4)
-    _scores_and_perplexity(axes[:, :-1], rows, styles)
-    for panel, pair in zip(axes[:, -1], pairs(rows), strict=True):
-        draw_lines(panel, of_pair(seconds, pair), "bp_steps", ["seconds"], styles)
-        log_values(panel)
-        panel.set_ylabel("seconds per edit")
-    axes[0, -1].set_title("editing time")
+    timed = len(tables.timings) > 0
+    figure, axes = panels(len(pairs(rows)), len(METRICS) + 1 + timed, width=14, row_height=2.4)
+    _scores_and_perplexity(axes[:, : len(METRICS) + 1], rows, styles)
+    text = ""
+    if timed:
+        _editing_time(axes[:, -1], tables, styles)
+        text = (
+            " Editing time: wall-clock seconds of all of the stream's editing per edit, on a "
+            "logarithmic axis, without error bars."
+        )
     steps = sorted(rows.bp_steps.unique())
     for panel in axes.flat:
         panel.set_xticks(steps, [str(step) for step in steps])
@@ -55,11 +58,21 @@ def stream_bp_steps(tables: StreamTables) -> Figure:
     caption = (
         f"The end of a stream against the number of backpropagation steps, in training and at "
         f"edit time. Scores are those of all edits. {stream_size(rows)} {score_notes(ends(rows))} "
-        f"{perplexity_notes(rows)} Editing time: wall-clock seconds of all of the stream's "
-        f"editing per edit, on a logarithmic axis, without error bars. {OWN_SCALES}"
-        f"{divergence_notes(rows, ENDED)}"
+        f"{perplexity_notes(rows)}{text} {OWN_SCALES}{divergence_notes(rows, ENDED)}"
     )
     return finish_streams(figure, rows, styles, caption)
+
+
+def _editing_time(column: np.ndarray, tables: StreamTables, styles: dict[str, Style]) -> None:
+    """Seconds per edit, one panel per model and dataset; none of a stream that diverged at once."""
+    cells = largest(cells_of(tables, "bp_steps"), "n_edits", "n_sequences")
+    seconds = tables.timings.merge(cells)
+    seconds = _without_steps(seconds[(seconds.phase == "edit") & (seconds.per == "edit")])
+    for panel, pair in zip(column, pairs(cells), strict=True):
+        draw_lines(panel, of_pair(seconds, pair), "bp_steps", ["seconds"], styles)
+        log_values(panel)
+        panel.set_ylabel("seconds per edit")
+    column[0].set_title("editing time")
 
 
 def _without_steps(table: pd.DataFrame) -> pd.DataFrame:
