@@ -229,6 +229,7 @@ def run_one_job(folder, target, rule, *options):
     return run.returncode, run.stdout + run.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatch, shared):
     folder = copy_suite(tmp_path / "suite")
@@ -253,6 +254,7 @@ def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatc
     assert after == (before if shared else ["tiny-gpt2.damaged", "tiny-llama.damaged"])
 
 
+@pytest.mark.long
 def test_a_run_of_the_benchmark_sets_damaged_files_aside_too(tmp_path):
     folder = copy_suite(tmp_path / "suite")
     (folder / "results").mkdir()
