@@ -26,7 +26,8 @@ include: "workflow/hooks.smk"
 onstart:
     begin_run()
     # On Ctrl-C, the SLURM plugin overlooks jobs that it is just submitting or asking about.
-    slurm_run = getattr(workflow.scheduler._executor, "run_uuid", None)
+    executor = getattr(workflow.scheduler, "_executor", None)
+    slurm_run = getattr(executor, "run_uuid", None)
     if slurm_run:
         atexit.register(subprocess.run, ["scancel", "--name", slurm_run])
     # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process

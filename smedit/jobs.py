@@ -120,7 +120,7 @@ def check_rows(
     for split, expected in frozen.items():
         if describe_rows(getattr(splits, split)[: expected["count"]]) != expected:
             refuse(path, f"made from other {split} rows than dataset {job['dataset']} has by now")
-    count = frozen[job["split"]]["count"] if frozen else 0
+    count = frozen.get(job["split"], {"count": 0})["count"]
     if count < n_scored:
         rows = f"{count} {job['split']} rows of dataset {job['dataset']}"
         refuse(path, f"made for {rows}, {n_scored} are needed")

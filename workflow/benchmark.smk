@@ -1,7 +1,7 @@
 # Entry of the benchmark (`make bench`), apart from the suite's: a run of the suite neither checks
 # nor needs any of it. Targets: bench, bench_gpu.
 
-from smedit.benchmark.settings import check_rows, models_of, read_settings
+from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
 from smedit.config import expand_modules
 from smedit.stream_grid import stream_hyperparameters
 
@@ -31,7 +31,7 @@ try:
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
     if workflow.is_main_process:
         for name, settings in BENCHMARKS.items():
-            check_rows(Path(f"config/{name}.yaml"), settings, config)
+            check_enough_rows(Path(f"config/{name}.yaml"), settings, config)
         check_models(RANDOM_MODELS)
 except (UserError, OSError) as error:
     raise WorkflowError(message(error)) from None

@@ -76,7 +76,7 @@ def _check_name(path: Path, key: str, name: str, known: Mapping[str, Any]) -> No
         raise UserError(f"{path}: {key}: unknown value {name!r}{nearest(name, known)}")
 
 
-def check_rows(path: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def check_enough_rows(path: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Read the dataset, and check that it has the rows that settings ask for.
 
     Parameters

@@ -22,7 +22,7 @@ from smedit.architectures import check_models
 from smedit.cli import main
 from smedit.config import check_config, check_data
 from smedit.errors import UserError
-from smedit.readers import load_requests
+from smedit.readers import FLAT_FILES, ZSRE_FILES, load_requests
 from smedit.results import write_result
 
 ROOT = Path(__file__).parents[2]
@@ -181,9 +181,11 @@ def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
     assert "Traceback" not in run.stdout + run.stderr
 
 
-def test_a_job_of_a_run_does_not_read_the_data_again():
-    """The run has read it; here there is none to read."""
-    data = "source: folder, data_dir: nowhere"
+def test_a_job_of_a_run_does_not_read_the_data_again(tmp_path):
+    """The run has read it; here nobody could."""
+    for file in (*ZSRE_FILES.values(), *FLAT_FILES.values()):
+        (tmp_path / file).write_text("half")
+    data = f"source: folder, data_dir: {tmp_path}"
     qa, cloze = f"{{format: zsre, target: alt, {data}}}", f"{{format: counterfact, {data}}}"
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--mode", "remote"]
     command += ["--configfile", "config/smoke.yaml"]

@@ -243,8 +243,8 @@ def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatc
     with pytest.raises(UserError):
         refuse(resources / "models/tiny-llama", "half")
     before = sorted(path.name for path in (resources / "models").iterdir())
+    (folder / "smoke/results").mkdir(parents=True)
     for table in (ROOT / "results").glob("*.csv"):
-        (folder / "smoke/results").mkdir(parents=True, exist_ok=True)
         (folder / "smoke/results" / table.name).touch()
     target, options = "smoke/results/provenance.json", ("--configfile", "config/smoke.yaml")
     status, text = run_one_job(folder, target, "provenance", *options)

@@ -18,7 +18,7 @@ from smedit.benchmark import points as benchmark_points
 from smedit.benchmark import process as benchmark_process
 from smedit.benchmark import run as benchmark
 from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
-from smedit.benchmark.settings import check_rows, models_of, read_settings
+from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
 from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
 from smedit.errors import UserError
 from smedit.execution import Execution
@@ -287,10 +287,10 @@ def test_wrong_settings_are_one_clear_line(tmp_path, change, message):
     path = tmp_path / "b.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     if message is None:
-        check_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
+        check_enough_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
         return
     with pytest.raises(UserError, match=message) as caught:
-        check_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
+        check_enough_rows(path, read_settings(path, CONFIG, SCHEMA), CONFIG)
     assert "\n" not in str(caught.value)
 
 
@@ -298,7 +298,7 @@ def test_the_settings_that_come_along_are_right():
     for name in ("benchmark", "benchmark-gpu"):
         path = ROOT / f"config/{name}.yaml"
         settings = read_settings(path, CONFIG, SCHEMA)
-        check_rows(path, settings, CONFIG)
+        check_enough_rows(path, settings, CONFIG)
         assert set(settings["models"]) <= set(models_of(settings))
 
 

@@ -266,9 +266,9 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
     if set(parts) != {"in_sequence"}:
         text += (
             "Peak memory is that of a process that did nothing else, weights and libraries "
-            "included. "
+            "included, on a linear axis. "
         )
-    return text + "Axes of seconds are logarithmic, of memory linear."
+    return text + "Axes of seconds are logarithmic."
 
 
 @with_status

@@ -45,7 +45,7 @@ def score_grid(
         for panel, metric in zip(row, METRICS, strict=True):
             mine = of_pair(scores, pair)
             mine = mine[mine.metric == metric]
-            # The cells of one x share the unedited model's scores, so their mean is their value.
+            # The cells of one x share the unedited model's scores, so the median is their value.
             unedited = mine[mine.stage == 0].groupby(x)["value"].median()
             panel.plot(unedited.index, unedited, color=GREY, linewidth=1, marker="_", zorder=1)
             draw_lines(panel, mine[mine.stage == mine.bp_steps], x, BOUNDS, styles)

@@ -190,13 +190,15 @@ def ends(rows: pd.DataFrame) -> pd.DataFrame:
 def perplexity_notes(rows: pd.DataFrame) -> str:
     """A caption's sentences on perplexity."""
     mine = rows[rows.metric == "perplexity"]
-    bars = ", which the error bars are over" if mine.seed.nunique() == 1 else ""
+    one_seed = mine.seed.nunique() == 1
+    bars = ", which the error bars are over" if one_seed else ""
     text = (
         f"Perplexity: on a text that no edit touches, {count(mine.n_rows, 'token', 'tokens')} of "
         f"{count(mine.n_requests, 'paragraph', 'paragraphs')}{bars}; logarithmic axis."
     )
     before = mine[mine.edited == 0].groupby("model").value.mean()
-    if (mine[["value", "ci_high"]].max(axis=1) > CEILING * mine.model.map(before)).any():
+    drawn = mine[["value", "ci_high"] if one_seed else ["value"]].max(axis=1)
+    if (drawn > CEILING * mine.model.map(before)).any():
         text += (
             f" It ends at {CEILING} times the unedited model's at most; higher values and the ends "
             f"of their error bars are cut off."
