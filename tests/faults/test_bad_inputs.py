@@ -157,12 +157,16 @@ TOO_LONG = f"datasets={{worldfacts-qa: {{source: folder, data_dir: {'x/' * 3000}
 
 RUNS = [
     ("lr: .nan", [], "config: hyperparameters.lr: nan is not a finite number"),
+    ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
+]
+MORE_RUNS = [
     ("lr: 1e-3", [], "'1e-3' is not of type 'number'; write it without quotes, and with"),
     ("lr: [", [], "Config file is not valid JSON or YAML"),
     ("lr: 0.1", ["seeds=0"], "config: seeds: 0 is not of type 'array'"),
     ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
-    ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
 ]
+"""Each starts Snakemake, which takes seconds."""
+RUNS += [pytest.param(*case, marks=pytest.mark.long) for case in MORE_RUNS]
 
 
 @pytest.mark.parametrize(("lr", "overrides", "message"), RUNS)
@@ -181,6 +185,7 @@ def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
     assert "Traceback" not in run.stdout + run.stderr
 
 
+@pytest.mark.long
 def test_a_job_of_a_run_does_not_read_the_data_again(tmp_path):
     """The run has read it; here nobody could."""
     for file in (*ZSRE_FILES.values(), *FLAT_FILES.values()):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from cluster import Cluster, ClusterError
-from runs import kill
+from runs import ROOT, kill
 from slurm_runs import environment_of, small_suite
 
 # `kill` ends pytest like Ctrl-C, so that the cluster is taken down.
@@ -30,6 +30,10 @@ def cluster(tmp_path_factory):
 def local(tmp_path_factory):
     """A run without SLURM, while the other one waits for SLURM: its process and its results."""
     suite = small_suite(tmp_path_factory.mktemp("local"))
+    # Models that `make test` has made need not be made again beside the other run.
+    models = ROOT / "resources"
+    models.mkdir(exist_ok=True)
+    (suite / "resources").symlink_to(models)
     log = suite / "run.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

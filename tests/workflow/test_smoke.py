@@ -210,13 +210,6 @@ def test_long_jobs_share_no_submissions_on_a_cluster():
     assert "rule stream:" in run.stdout and "Group job" not in run.stdout
 
 
-def test_a_bad_value_stops_before_any_job():
-    run = snakemake("--dry-run", "--config", "device=gpu")
-    assert run.returncode != 0
-    assert "config: device: unknown value 'gpu'" in run.stdout + run.stderr
-    assert "Traceback" not in run.stdout + run.stderr
-
-
 def test_a_configuration_file_stands_alone(tmp_path):
     part = tmp_path / "part.yaml"
     part.write_text("device: cpu\n")
