@@ -44,6 +44,7 @@ def kill_one(process):
     process.communicate()
 
 
+@pytest.mark.long
 def test_a_second_run_in_the_same_folder_says_so(tmp_path):
     folder = copy_suite(tmp_path / "suite")
     first = start(folder, folder / "first.log")

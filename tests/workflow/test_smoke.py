@@ -218,22 +218,18 @@ def test_a_configuration_file_stands_alone(tmp_path):
     assert "config: top level: the key 'results_dir' is missing" in run.stdout + run.stderr
 
 
-def test_a_copy_of_this_configuration_can_have_its_own_folder(tmp_path):
-    """Its models have the names of the smoke test's own."""
+def test_files_given_together_add_up(tmp_path):
+    """The first is a copy of the smoke test's, and so names the same models."""
     text = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
     assert "results_dir: smoke/results" in text
     copy = tmp_path / "copy.yaml"
     copy.write_text(text.replace("results_dir: smoke/", "results_dir: copy/"))
-    assert "smoke_" not in plan("--configfile", str(copy))
-
-
-def test_files_given_together_add_up():
-    run = snakemake(
-        *("--dry-run", "--configfile", "config/smoke.yaml", "config/seeds.yaml"),
-        *("--config", "memory_mb=123"),
-    )
+    files, more = (str(copy), "config/seeds.yaml"), ("--config", "memory_mb=123")
+    command = [*COMMAND[:-1], "--dry-run", "--configfile", *files, *more]
+    run = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "seed~2" in run.stdout and "mem_mb=123" in run.stdout
+    assert "copy/results/cells" in run.stdout and "smoke/results/cells" not in run.stdout
 
 
 def test_the_files_of_a_dataset_are_what_is_frozen(tmp_path):
