@@ -99,6 +99,14 @@ class Chunk:
         """The last columns that hold all positions where answer tokens are predicted."""
         return max(len(s.answer_ids) for s in self.sequences)
 
+    def at_answers(self, states: torch.Tensor) -> torch.Tensor:
+        """Pick (n, width) out of the states (B, columns, width) of the last columns.
+
+        Some blocks flatten theirs to (B · columns, width); these are taken as well.
+        """
+        by_row = states.reshape(len(self.sequences), -1, states.shape[-1])
+        return by_row[self.rows, self.positions]
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -129,8 +137,11 @@ class TokenBatch:
         max_tokens = execution.max_tokens or MAX_TOKENS[device.type]
         start, done = 0, 0
         while start < len(self.sequences):
-            n_rows = max(1, max_tokens // len(self.sequences[start].input_ids))
+            length = len(self.sequences[start].input_ids)
+            n_rows = max(1, max_tokens // length)
             part = self.sequences[start : start + min(n_rows, execution.max_rows or n_rows)]
+            if not execution.padded:  # the longest come first, so equal lengths are neighbours
+                part = tuple(s for s in part if len(s.input_ids) == length)
             n_answers = sum(len(s.answer_ids) for s in part)
             yield _pad(part, self.weights[done : done + n_answers], device)
             start, done = start + len(part), done + n_answers

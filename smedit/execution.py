@@ -1,7 +1,8 @@
 """How forward passes are carried out. Never what they compute: numbers are equal up to rounding.
 
 The defaults leave out whatever the method does not ask for; ``docs/performance.md`` says why that
-is exact. `plain` is the straightforward way, to compare with.
+is exact. `plain` is the straightforward way, to compare with. Not every architecture allows every
+saving: `smedit.self_test` finds out what a model allows.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ class Execution:
     frozen_once
         Run the blocks below the first edited one once per sequence, and keep what they compute.
         Without it each pass runs the whole model.
+    prompts_apart
+        Run prompt tokens first, and only as far as answer tokens need them: no gradients in a
+        trace, and nothing of the last block but its keys and values.
     answers_only
-        At prompt tokens compute only what answer tokens need: no logits, no gradients in a trace,
-        and nothing of the last block but its keys and values.
+        Compute logits at answer tokens only.
+    padded
+        Sequences of different lengths share a pass, the shorter ones padded on the left. Without
+        it a pass takes sequences of one length, and the model gets their tokens and nothing else.
     share_trace
         Trace a training batch once if all its steps start from W₀.
     max_tokens
@@ -33,7 +39,9 @@ class Execution:
     """
 
     frozen_once: bool = True
+    prompts_apart: bool = True
     answers_only: bool = True
+    padded: bool = True
     share_trace: bool = True
     max_tokens: int | None = None
     max_rows: int | None = None
@@ -41,4 +49,10 @@ class Execution:
 
 def plain(minibatch: int) -> Execution:
     """The whole model, all logits, and physical batches of one minibatch."""
-    return Execution(frozen_once=False, answers_only=False, share_trace=False, max_rows=minibatch)
+    return Execution(
+        frozen_once=False,
+        prompts_apart=False,
+        answers_only=False,
+        share_trace=False,
+        max_rows=minibatch,
+    )

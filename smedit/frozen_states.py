@@ -58,9 +58,10 @@ class FrozenStates:
     def save(self, path: Path) -> None:
         """Write all states to one safetensors file, under a temporary name first."""
         states = list(self._states.values())
+        none = [torch.empty(0, 0)] if not states else []  # a model may allow to keep none
         tensors = {
-            "entering": torch.cat([frozen.entering for frozen in states]),
-            "final": torch.cat([frozen.final for frozen in states]),
+            "entering": torch.cat([frozen.entering for frozen in states] or none),
+            "final": torch.cat([frozen.final for frozen in states] or none),
             "input_ids": torch.tensor([token for ids, _ in self._states for token in ids]),
             "owner": _fingerprint(self.owner),
         }

@@ -6,14 +6,17 @@ of a weight, so autograd gives its gradient and nothing has to be undone.
 One mechanism serves every transformers architecture and copies no forward code: blocks below the
 first edited one pass their input through, a hook hands the frozen states to the first edited
 block, a cache ends the pass over the prompts early, and a hook on the output embedding keeps the
-answer positions only. `Execution` turns each of these off.
+answer positions only. `Execution` turns each of these off, and `smedit.self_test` finds out which
+of them a model allows.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from smedit import self_test
 from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, Tokenizer, token_batch
 from smedit.errors import UserError, shown
 from smedit.execution import Execution
@@ -31,6 +35,15 @@ Shifts = Mapping[str, torch.Tensor]
 """Edit module name → change of its weight, written (d_in, d_out), float32."""
 
 ALL = slice(None)
+
+WEIGHT_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Types of a weight that a shift can be added to."""
+
+CONTEXT_NAMES = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_length"),
+    *("max_seq_len", "seq_length", "context_length", "max_target_positions"),
+)
+"""What configurations call the length of the longest sequence."""
 
 
 class LanguageModel:
@@ -47,12 +60,14 @@ class LanguageModel:
     name
         How messages and `owner` call the model.
     execution
-        How forward passes are carried out.
+        How forward passes are carried out; by default the fastest way that gives this model's own
+        numbers, which `smedit.self_test.choose` finds by trying.
 
     Raises
     ------
     UserError
-        If an edit module is missing, is of another type, or lies outside the blocks.
+        If an edit module is missing, is of another type, cannot be shifted or lies outside the
+        blocks; or if no way gives the model's own numbers.
     """
 
     def __init__(
@@ -61,16 +76,17 @@ class LanguageModel:
         tokenizer: Tokenizer,
         edit_modules: Sequence[str],
         name: str = "model",
-        execution: Execution = Execution(),  # noqa: B008 - it is immutable
+        execution: Execution | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.execution = execution
         self.edit_modules = {n: _edit_module(model, n, name) for n in edit_modules}
+        _check_distinct(self.edit_modules, name)
         self.blocks, self.first_block = _first_edited_block(model, edit_modules, name)
-        self._blocks_return_tuples = self._probe()
+        self.execution = execution or Execution()
         self.states = FrozenStates(self.owner)
+        self.tested = None if execution else self_test.choose(self)
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +106,9 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Tokens of the longest sequence that the model takes; None where it does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config.get_text_config(decoder=True)
+        said = (getattr(config, name, None) for name in CONTEXT_NAMES)
+        return next((length for length in said if isinstance(length, int) and length > 0), None)
 
     def shape(self, name: str) -> tuple[int, int]:
         """(d_in, d_out) of an edit module."""
@@ -120,6 +138,8 @@ class LanguageModel:
     def freeze(self, sequences: Sequence[TokenizedPrompt]) -> int:
         """Compute the frozen states of the sequences that have none yet.
 
+        Where the model does not allow to keep them, only the sequences are checked.
+
         Returns
         -------
         int
@@ -135,6 +155,8 @@ class LanguageModel:
         if not missing:
             return 0
         self._check_tokens(missing)
+        if not self.execution.frozen_once:
+            return 0
         for chunk in self.chunks(token_batch(missing, minibatch=len(missing))):
             entering: list[torch.Tensor] = []
             final: list[torch.Tensor] = []
@@ -206,12 +228,19 @@ class LanguageModel:
             Called with (name, input, output) of each edit module; the last columns of both are
             the chunk's last columns. Its user wants gradients at answer tokens: no gradient flows
             through columns of prompt tokens alone, which no answer token comes before.
+
+        Raises
+        ------
+        UserError
+            With ``module_hook``, if an edit module does not see every token once.
         """
         weights = {
             f"{name}.weight": self.edited_weight(name, shift) for name, shift in shifts.items()
         }
-        cut = chunk.input_ids.shape[1] - chunk.n_answer_columns
-        cache = PromptCache(len(self.blocks)) if self.execution.answers_only and cut else None
+        n_columns = chunk.input_ids.shape[1]
+        cut = n_columns - chunk.n_answer_columns if self.execution.prompts_apart else 0
+        cache = PromptCache(len(self.blocks)) if cut else None
+        at_answers = (chunk.rows, chunk.positions)
         with ExitStack() as stack:
             if self.execution.frozen_once:
                 self.freeze(chunk.sequences)
@@ -221,21 +250,14 @@ class LanguageModel:
                 with torch.set_grad_enabled(through_prompts), suppress(PromptDoneError):
                     self._run_stored(chunk, weights, slice(0, cut), cache)
                 if not cache.get_seq_length():
-                    raise UserError(
-                        f"{self.name}: its last block keeps no keys and values, so prompts cannot "
-                        "run apart from answers; this architecture is not supported"
-                    )
-            for name, module in self.edit_modules.items() if module_hook else ():
-
-                def hook(_: nn.Module, args: tuple, output: torch.Tensor, name: str = name) -> None:
-                    module_hook(name, args[0], output)
-
-                stack.callback(module.register_forward_hook(hook).remove)
-            if not self.execution.answers_only:
-                return self._run_stored(chunk, weights)[chunk.rows, chunk.positions]
-            at_answers = (chunk.rows, chunk.positions)
-            stack.enter_context(self._before_output(lambda hidden: hidden[at_answers]))
-            return self._run_stored(chunk, weights, slice(cut, None), cache)
+                    raise UserError(f"{self.name}: its last block keeps no keys and values")
+            if module_hook is not None:
+                n_tokens = len(chunk.sequences) * (n_columns - cut)
+                stack.enter_context(self._seeing_modules(module_hook, n_tokens))
+            if self.execution.answers_only:
+                stack.enter_context(self._before_output(lambda hidden: hidden[at_answers]))
+            logits = self._run_stored(chunk, weights, slice(cut, None), cache)
+            return logits if self.execution.answers_only else logits[at_answers]
 
     def _run_stored(
         self,
@@ -258,14 +280,24 @@ class LanguageModel:
         cache: PromptCache | None = None,
     ) -> torch.Tensor:
         """One forward pass over some columns; a cache stands for the columns before them."""
-        inputs = {
-            "input_ids": chunk.input_ids[:, columns],
-            "attention_mask": chunk.mask[:, : columns.stop],
-            "position_ids": (chunk.mask.cumsum(1) - 1).clamp(min=0)[:, columns],
-            "past_key_values": cache,
-            "use_cache": cache is not None,
-        }
-        return torch.func.functional_call(self.model, weights, args=(), kwargs=inputs).logits
+        inputs = {"input_ids": chunk.input_ids[:, columns], "use_cache": cache is not None}
+        if self.execution.padded:
+            inputs["attention_mask"] = chunk.mask[:, : columns.stop]
+            inputs["position_ids"] = (chunk.mask.cumsum(1) - 1).clamp(min=0)[:, columns]
+        if cache is not None:
+            inputs["past_key_values"] = cache
+        taken = {name: value for name, value in inputs.items() if self.takes(name)}
+        return torch.func.functional_call(self.model, weights, args=(), kwargs=taken).logits
+
+    def takes(self, argument: str) -> bool:
+        """Whether the model's forward pass has an argument of this name, or takes any."""
+        return argument in self._arguments or "**" in self._arguments
+
+    @cached_property
+    def _arguments(self) -> set[str]:
+        known = inspect.signature(self.model.forward).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        return {*known, "**"} if takes_any else set(known)
 
     def edited_weight(self, name: str, shift: torch.Tensor) -> torch.Tensor:
         """W₀ + shift in the module's own layout and type; the sum is taken in float32."""
@@ -275,7 +307,36 @@ class LanguageModel:
 
     # --- hooks -----------------------------------------------------------------------------------
 
-    def _probe(self) -> bool:
+    @contextmanager
+    def _seeing_modules(
+        self, see: Callable[[str, torch.Tensor, torch.Tensor], None], n_tokens: int
+    ) -> Iterator[None]:
+        """Call ``see`` with the name, input and output of every edit module in the next pass."""
+        seen: dict[str, int] = {}
+
+        def hook(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+            name = names[module]
+            if name in seen:
+                raise UserError(f"{self.name}: edit module {name!r} runs twice in a pass")
+            seen[name] = output.shape[:-1].numel()
+            if seen[name] == n_tokens:
+                see(name, args[0], output)
+            return output.clone()  # the block may change its own in place
+
+        names = {module: name for name, module in self.edit_modules.items()}
+        with ExitStack() as stack:
+            for module in names:
+                stack.callback(module.register_forward_hook(hook).remove)
+            yield
+        for name in self.edit_modules:
+            if seen.get(name) != n_tokens:
+                raise UserError(
+                    f"{self.name}: edit module {name!r} sees {seen.get(name, 0)} of {n_tokens} "
+                    "tokens (an expert of a mixture?); choose a module that sees all"
+                )
+
+    @cached_property
+    def _blocks_return_tuples(self) -> bool:
         """Whether a block returns a tuple (GPT-J does) or the hidden states alone."""
 
         def stop(_: nn.Module, __: tuple, output: Any) -> None:
@@ -293,8 +354,10 @@ class LanguageModel:
 
     @contextmanager
     def _passing_through(self, n_blocks: int) -> Iterator[None]:
+        as_tuple = self._blocks_return_tuples
+
         def pass_through(hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-            return (hidden_states, None) if self._blocks_return_tuples else hidden_states
+            return (hidden_states, None) if as_tuple else hidden_states
 
         blocks = self.blocks[:n_blocks]
         for block in blocks:
@@ -357,10 +420,28 @@ def _edit_module(model: PreTrainedModel, name: str, model_name: str) -> nn.Modul
         raise UserError(
             f"edit module {name!r}: {model_name} has no such module; nearest: {near}"
         ) from error
+    kind = type(module).__name__
     if not isinstance(module, nn.Linear | Conv1D):
-        kind = type(module).__name__
         raise UserError(f"edit module {name!r} of {model_name} is a {kind}, not Linear or Conv1D")
+    weight = module.weight
+    if weight.dtype not in WEIGHT_TYPES or type(weight) is not nn.Parameter:
+        raise UserError(
+            f"edit module {name!r} of {model_name} is a {kind} whose weight is quantized or packed "
+            f"({weight.dtype}); use the model's float32 or bfloat16 weights"
+        )
     return module
+
+
+def _check_distinct(modules: Mapping[str, nn.Module], model_name: str) -> None:
+    """Two names of one weight would be two shifts of it."""
+    names: dict[int, str] = {}
+    for name, module in modules.items():
+        other = names.setdefault(id(module.weight), name)
+        if other != name:
+            raise UserError(
+                f"edit modules {other!r} and {name!r} of {model_name} share one weight; leave one "
+                "out"
+            )
 
 
 def _first_edited_block(

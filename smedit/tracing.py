@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from smedit.batches import TokenBatch
-from smedit.language_model import LanguageModel, Shifts
+from smedit.batches import Chunk, TokenBatch
+
+if TYPE_CHECKING:  # a language model tries its own traces when it is opened
+    from smedit.language_model import LanguageModel, Shifts
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,16 @@ def trace(model: LanguageModel, batch: TokenBatch, shifts: Shifts) -> Trace:
     gradients: dict[str, list[torch.Tensor]] = {name: [] for name in model.edit_modules}
     total = 0.0
     for chunk in model.chunks(batch):
-        at_answers = (chunk.rows, chunk.positions)
         outputs: dict[str, torch.Tensor] = {}
 
         def see(
             name: str,
             module_input: torch.Tensor,
             output: torch.Tensor,
-            at_answers: tuple[torch.Tensor, torch.Tensor] = at_answers,
+            chunk: Chunk = chunk,
             outputs: dict[str, torch.Tensor] = outputs,
         ) -> None:
-            keys[name].append(module_input[at_answers].detach().float())
+            keys[name].append(chunk.at_answers(module_input).detach().float())
             if not output.requires_grad:
                 output.requires_grad_()  # the graph starts at the lowest edit module
             outputs[name] = output
@@ -63,7 +65,7 @@ def trace(model: LanguageModel, batch: TokenBatch, shifts: Shifts) -> Trace:
         for name, gradient in zip(
             outputs, torch.autograd.grad(loss, list(outputs.values())), strict=True
         ):
-            gradients[name].append(gradient[at_answers].float())
+            gradients[name].append(chunk.at_answers(gradient).float())
     return Trace(
         {name: torch.cat(parts) for name, parts in keys.items()},
         {name: torch.cat(parts) for name, parts in gradients.items()},

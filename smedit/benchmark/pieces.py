@@ -38,7 +38,7 @@ def paths(minibatch: int) -> dict[str, Execution]:
     executions = (
         slow,
         dataclasses.replace(slow, frozen_once=True),
-        dataclasses.replace(slow, frozen_once=True, answers_only=True),
+        dataclasses.replace(slow, frozen_once=True, prompts_apart=True, answers_only=True),
         Execution(share_trace=False),
         Execution(),
     )

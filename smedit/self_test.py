@@ -1,0 +1,314 @@
+"""Does the engine compute what the model computes? Tried on a few rows when a model is opened.
+
+Savings that hold for most architectures break others without a word: a padded row gets other
+positions, a recurrent state is not in the cache, a block takes its keys from a block below. So the
+engine's numbers are compared with the plain ones: one row at a time, no padding, no cache, the
+model's own forward pass and autograd. The model then runs in the fastest way that gives them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from smedit.batches import TokenBatch, TokenizedPrompt, token_batch
+from smedit.errors import UserError
+from smedit.execution import Execution
+from smedit.frozen_states import FrozenStates
+from smedit.tracing import answer_loss, trace
+
+if TYPE_CHECKING:
+    from smedit.language_model import LanguageModel
+
+log = logging.getLogger("smedit")
+
+WAYS: dict[str, tuple[Execution, str]] = {
+    "fast": (Execution(), ""),
+    "without prompt cache": (
+        Execution(prompts_apart=False),
+        "prompt tokens run through the edited blocks again in every pass",
+    ),
+    "whole model": (
+        Execution(frozen_once=False, prompts_apart=False),
+        "all {blocks} blocks run in every pass, the {frozen} below the first edited one, too",
+    ),
+    "plain": (
+        Execution(frozen_once=False, prompts_apart=False, answers_only=False),
+        "all {blocks} blocks run in every pass, and logits are computed at prompt tokens, too",
+    ),
+    "equal lengths": (
+        Execution(frozen_once=False, prompts_apart=False, answers_only=False, padded=False),
+        "all {blocks} blocks run in every pass, and a pass takes sequences of one length only",
+    ),
+}
+"""Ways to run a model, the fastest first, and what each costs."""
+
+TOLERANCES = {torch.bfloat16: 0.1, torch.float16: 0.1}
+"""Largest difference, relative to the largest number, that rounding may make; else `TOLERANCE`.
+
+What breaks an architecture changes numbers by a fifth and more.
+"""
+
+TOLERANCE = 1e-4
+
+ROWS = ((3, 1), (5, 2), (4, 3), (9, 3), (14, 2))
+"""(prompt tokens, answer tokens) of the rows; two have the same length in all."""
+
+SHIFT = 0.5
+"""Norm of the shift that is tried, relative to that of the weight: large enough to be seen."""
+
+Numbers = dict[str, torch.Tensor]
+"""What is compared, by name, over all answer tokens."""
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What was found.
+
+    Attributes
+    ----------
+    way
+        The key of `WAYS` by which the model runs.
+    difference
+        The largest relative difference from the plain numbers in this way.
+    refused
+        Faster way → what was wrong with it.
+    seconds
+        How long the test took.
+    """
+
+    way: str
+    difference: float
+    refused: dict[str, str]
+    seconds: float
+
+
+def choose(model: LanguageModel) -> SelfTest:
+    """Find the fastest way that gives the model's own numbers, and set it.
+
+    Raises
+    ------
+    UserError
+        If there is none, or the model looks ahead of the token that it predicts.
+    """
+    start = time.perf_counter()
+    batch = token_batch(_rows(model), minibatch=2)
+    shifts = _shifts(model)
+    try:
+        expected = _plain_numbers(model, batch, shifts)
+        _check_causal(model, batch.sequences[0], expected["logits"])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{model.name}: a plain forward pass of a few tokens fails ({_one_line(error)}); this "
+            "architecture is not supported"
+        ) from error
+    refused: dict[str, str] = {}
+    for way, (execution, cost) in WAYS.items():
+        model.execution, model.states = execution, FrozenStates(model.owner)
+        problem, difference = _compare(model, batch, shifts, expected)
+        model.states = FrozenStates(model.owner)
+        if not problem:
+            if cost:
+                first = next(iter(refused.values()))
+                frozen, blocks = model.first_block, len(model.blocks)
+                log.warning(
+                    "%s: this architecture does not allow the fast path (%s), so that %s",
+                    *(model.name, first, cost.format(blocks=blocks, frozen=frozen)),
+                )
+            return SelfTest(way, difference, refused, time.perf_counter() - start)
+        refused[way] = problem
+    reasons = "; ".join(f"{way}: {problem}" for way, problem in refused.items())
+    raise UserError(
+        f"{model.name}: no way to run it gives its own numbers, so its scores would be wrong; use "
+        f"another model or other edit modules ({reasons})"
+    )
+
+
+def _rows(model: LanguageModel) -> list[TokenizedPrompt]:
+    """Rows of ordinary tokens: special ones stand at the ends of a vocabulary."""
+    size = model.model.get_input_embeddings().weight.shape[0]
+    low, high = size // 8, max(size // 2, size // 8 + 1)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for n_prompt, n_answer in ROWS:
+        ids = torch.randint(low, high, (n_prompt + n_answer,), generator=generator).tolist()
+        rows.append(TokenizedPrompt(tuple(ids[:-1]), tuple(ids[n_prompt:])))
+    return rows
+
+
+def _shifts(model: LanguageModel) -> Numbers:
+    generator = torch.Generator().manual_seed(1)
+    shifts = {}
+    for name, module in model.edit_modules.items():
+        shift = torch.randn(model.shape(name), generator=generator).to(model.device)
+        shifts[name] = shift * (SHIFT * module.weight.float().norm() / shift.norm())
+    return shifts
+
+
+# --- the plain numbers ----------------------------------------------------------------------------
+
+
+def _plain_numbers(model: LanguageModel, batch: TokenBatch, shifts: Mapping[str, Any]) -> Numbers:
+    """The model's own numbers: row by row, by its own forward pass and autograd."""
+    parts: dict[str, list[torch.Tensor]] = {}
+    done = 0
+    for sequence in batch.sequences:
+        n = len(sequence.answer_ids)
+        labels = torch.tensor(sequence.answer_ids, device=model.device)
+        weights = batch.weights[done : done + n].to(model.device)
+        done += n
+        with _watched(model) as (keys, probes), torch.enable_grad():
+            logits = _plain_logits(model, sequence.input_ids)[-n:]
+            loss = answer_loss(logits, labels, weights)
+            gradients = torch.autograd.grad(loss, list(probes.values()))
+        with _shifted(model, shifts), torch.no_grad():
+            shifted = _plain_logits(model, sequence.input_ids)[-n:]
+        found = {"logits": logits.detach(), "logits after a shift": shifted}
+        found |= {f"keys of {name}": key.flatten(0, -2)[-n:] for name, key in keys.items()}
+        for name, gradient in zip(probes, gradients, strict=True):
+            found[f"value gradients of {name}"] = gradient.flatten(0, -2)[-n:]
+        for name in model.edit_modules:
+            if name not in keys:
+                raise UserError(
+                    f"{model.name}: edit module {name!r} takes no part in some passes (an expert "
+                    "of a mixture?); choose a module that sees all tokens"
+                )
+        for name, numbers in found.items():
+            parts.setdefault(name, []).append(numbers.float())
+    numbers = {name: torch.cat(part) for name, part in parts.items()}
+    for name, values in numbers.items():
+        if not values.isfinite().all():
+            raise UserError(f"{model.name}: its {name} are not finite on a few ordinary tokens")
+    return numbers
+
+
+def _plain_logits(model: LanguageModel, input_ids: tuple[int, ...]) -> torch.Tensor:
+    """(tokens, vocabulary) of one sequence."""
+    no_cache = {"use_cache": False} if model.takes("use_cache") else {}
+    return model.model(torch.tensor([input_ids], device=model.device), **no_cache).logits[0]
+
+
+@contextmanager
+def _watched(
+    model: LanguageModel,
+) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield what will hold the edit modules' inputs, and zeros added to their outputs.
+
+    The gradient of a loss with respect to such zeros is that with respect to the output.
+    """
+    keys: Numbers = {}
+    probes: Numbers = {}
+
+    def hook(name: str, module_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        keys[name] = module_input.detach().clone()
+        probes[name] = torch.zeros_like(output, requires_grad=True)
+        return output + probes[name]
+
+    with _hooked(model, hook):
+        yield keys, probes
+
+
+@contextmanager
+def _shifted(model: LanguageModel, shifts: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Add to each edit module's output what a shift of its weight adds."""
+
+    def hook(name: str, module_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        return output + (module_input.float() @ shifts[name]).to(output.dtype)
+
+    with _hooked(model, hook):
+        yield
+
+
+@contextmanager
+def _hooked(model: LanguageModel, hook: Any) -> Iterator[None]:
+    handles = []
+    for name, module in model.edit_modules.items():
+
+        def forward(
+            _: nn.Module, args: tuple, output: torch.Tensor, name: str = name
+        ) -> torch.Tensor:
+            return hook(name, args[0], output)
+
+        handles.append(module.register_forward_hook(forward))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_causal(model: LanguageModel, sequence: TokenizedPrompt, logits: torch.Tensor) -> None:
+    """A model that sees the answer predicts it without knowing it."""
+    n = len(sequence.answer_ids)
+    with torch.no_grad():
+        prompt_only = _plain_logits(model, sequence.input_ids[: len(sequence.input_ids) - n + 1])
+    difference = relative_difference(prompt_only[-1].float(), logits[0])
+    if not difference <= _tolerance(model):
+        raise UserError(
+            f"{model.name}: what it predicts depends on later tokens (by {difference:.0%}), so it "
+            "is no causal language model; an encoder needs is_decoder: true in its config.json"
+        )
+
+
+# --- the engine's numbers -------------------------------------------------------------------------
+
+
+def _compare(
+    model: LanguageModel, batch: TokenBatch, shifts: Numbers, expected: Numbers
+) -> tuple[str, float]:
+    """What is wrong with the way that is set (empty if nothing is), and the largest difference."""
+    try:
+        found = _engine_numbers(model, batch, shifts)
+    except Exception as error:  # whatever an architecture's code does with what it does not expect
+        return _one_line(error), float("nan")
+    differences = {
+        name: relative_difference(found[name], numbers) for name, numbers in expected.items()
+    }
+    worst = max(differences, key=differences.__getitem__)
+    if differences[worst] <= _tolerance(model):
+        return "", differences[worst]
+    return f"{worst} differ by {differences[worst]:.0%} of the largest", differences[worst]
+
+
+def _engine_numbers(model: LanguageModel, batch: TokenBatch, shifts: Numbers) -> Numbers:
+    traced = trace(model, batch, {})
+    with torch.no_grad():
+        chunks = list(model.chunks(batch))
+        numbers = {
+            "logits": torch.cat([model.logits(chunk, {}) for chunk in chunks]),
+            "logits after a shift": torch.cat([model.logits(chunk, shifts) for chunk in chunks]),
+        }
+        unedited = torch.cat([model.unedited_logits(chunk) for chunk in chunks])
+    if relative_difference(unedited.float(), numbers["logits"].float()) > _tolerance(model):
+        raise ValueError("unedited logits differ between passes")
+    for name in model.edit_modules:
+        numbers[f"keys of {name}"] = traced.keys[name]
+        numbers[f"value gradients of {name}"] = traced.gradients[name]
+    return {name: values.float() for name, values in numbers.items()}
+
+
+def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, relative to the largest expected number; infinite for other shapes."""
+    if found.shape != expected.shape:
+        return math.inf
+    difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30)).item()
+    return difference if math.isfinite(difference) else math.inf
+
+
+def _tolerance(model: LanguageModel) -> float:
+    return TOLERANCES.get(model.dtype, TOLERANCE)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 150 else f"{text[:150]}…"
