@@ -12,13 +12,39 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from smedit.config import expand_modules
 from smedit.errors import UserError
 from smedit.files import user_path
 from smedit.language_model import weight_shape
+
+
+def empty_model(architecture: Path) -> PreTrainedModel:
+    """A model without weights (on PyTorch's ``meta`` device).
+
+    Parameters
+    ----------
+    architecture : Path
+        A transformers config.json.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is no configuration of a causal language model.
+    """
+    if not architecture.is_file():
+        raise UserError(f"architecture {architecture}: no such file; name a config.json")
+    try:
+        config = AutoConfig.from_pretrained(architecture, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"architecture {architecture}: transformers cannot build it ({reason})"
+        ) from error
 
 
 def module_shapes(architecture: Path) -> dict[str, tuple[int, int]]:
@@ -37,22 +63,11 @@ def module_shapes(architecture: Path) -> dict[str, tuple[int, int]]:
     Raises
     ------
     UserError
-        If the file is missing or is no configuration of a causal language model.
+        As `empty_model`.
     """
-    if not architecture.is_file():
-        raise UserError(f"architecture {architecture}: no such file; name a config.json")
-    try:
-        config = AutoConfig.from_pretrained(architecture, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"architecture {architecture}: transformers cannot build it ({reason})"
-        ) from error
     return {
         name: weight_shape(module)
-        for name, module in model.named_modules()
+        for name, module in empty_model(architecture).named_modules()
         if isinstance(module, nn.Linear | Conv1D)
     }
 

@@ -7,60 +7,13 @@ rows and the averaging of minibatches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from smedit.errors import UserError, shown
 from smedit.execution import MAX_TOKENS, Execution
 from smedit.facts import EditRequest, Prompt
-from smedit.known_tokens import KnownTokens
-
-Tokenizer = PreTrainedTokenizerBase | KnownTokens
-
-
-@dataclass(frozen=True)
-class TokenizedPrompt:
-    """A prompt followed by its answer without the answer's last token, teacher-forced.
-
-    Attributes
-    ----------
-    input_ids
-        Prompt tokens, then all answer tokens but the last.
-    answer_ids
-        All answer tokens. Answer token ``j`` is predicted at position
-        ``len(input_ids) - len(answer_ids) + j``.
-    text
-        The prompt, for messages.
-    """
-
-    input_ids: tuple[int, ...]
-    answer_ids: tuple[int, ...]
-    text: str = field(default="", compare=False, repr=False)
-
-    @property
-    def forward_key(self) -> tuple[tuple[int, ...], int]:
-        """What a forward pass depends on: the input ids and the number of answer tokens."""
-        return self.input_ids, len(self.answer_ids)
-
-
-def tokenize(tokenizer: Tokenizer, text: str, answer: str) -> TokenizedPrompt:
-    """Tokenize a prompt with special tokens, and ``" " + answer`` without them.
-
-    Raises
-    ------
-    UserError
-        If the prompt or the answer has no tokens.
-    """
-    prompt_ids = tokenizer(text).input_ids
-    answer_ids = tokenizer(" " + answer, add_special_tokens=False).input_ids
-    for part, ids in (("prompt", prompt_ids), ("answer", answer_ids)):
-        if not ids:
-            raise UserError(
-                f"the {part} of {shown(text)} → {shown(answer)} has no tokens; remove the row"
-            )
-    return TokenizedPrompt((*prompt_ids, *answer_ids[:-1]), tuple(answer_ids), text)
+from smedit.tokenization import TokenizedPrompt, Tokenizer, tokenize
 
 
 @dataclass(frozen=True)

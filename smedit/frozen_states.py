@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from smedit.batches import TokenizedPrompt
 from smedit.errors import UserError
 from smedit.files import refuse
 from smedit.tensor_files import write_safetensors
+from smedit.tokenization import TokenizedPrompt
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from importlib.resources import files
 import torch
 from torch.nn.functional import cross_entropy
 
-from smedit.batches import TokenizedPrompt, token_batch, tokenize
+from smedit.batches import token_batch
 from smedit.errors import DivergedError, UserError
 from smedit.language_model import LanguageModel, Shifts
+from smedit.tokenization import TokenizedPrompt, tokenize
 
 CONTEXT_LINES = 5
 

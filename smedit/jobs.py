@@ -16,11 +16,12 @@ from smedit.facts import EditRequest, Splits
 from smedit.files import refuse, what_changed
 from smedit.fine_tuning import FineTuner
 from smedit.frozen_states import FrozenStates
-from smedit.known_tokens import KnownTokens
 from smedit.language_model import LanguageModel
 from smedit.method import load_method
-from smedit.model_sources import load_model, load_tokenizer
+from smedit.model_sources import load_model, load_tokenizer, tried_way
 from smedit.results import checksum, result_with
+from smedit.self_test import WAYS
+from smedit.tokenization import KnownTokens
 
 log = logging.getLogger("smedit")
 
@@ -50,11 +51,13 @@ def open_model(
     folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
     device = _device(job["device"])
     _check_speed(precision, device)
+    way = tried_way(folder, job["edit_modules"])
     language_model = LanguageModel(
         load_model(folder, precision, device),
         KnownTokens(lambda: load_tokenizer(folder), known),
         job["edit_modules"],
         name=job["model"],
+        execution=WAYS[way].execution if way else None,
     )
     if states is not None:
         language_model.states = FrozenStates.open(states, language_model.owner)

@@ -25,11 +25,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from smedit import self_test
-from smedit.batches import Chunk, TokenBatch, TokenizedPrompt, Tokenizer, token_batch
+from smedit.batches import Chunk, TokenBatch, token_batch
 from smedit.errors import UserError, shown
 from smedit.execution import Execution
 from smedit.frozen_states import Frozen, FrozenStates
 from smedit.prompt_cache import PromptCache, PromptDoneError
+from smedit.tokenization import TokenizedPrompt, Tokenizer
 
 Shifts = Mapping[str, torch.Tensor]
 """Edit module name → change of its weight, written (d_in, d_out), float32."""

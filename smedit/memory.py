@@ -1,4 +1,4 @@
-"""Peak memory of this process."""
+"""Memory of this process, and of the machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import resource
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -30,6 +31,11 @@ def peak_memory_mb(device: torch.device) -> float:
         return known
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def available_mb() -> float:
+    """Memory of the machine in MB that processes can still get."""
+    return psutil.virtual_memory().available / 1e6
 
 
 def _status(name: str) -> float | None:

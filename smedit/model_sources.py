@@ -1,10 +1,10 @@
 """Where models come from: a model's source in the configuration → a folder → weights, tokenizer.
 
-`prepare_model` runs once per model and leaves a folder; `load_model` reads it in every job. The
-folder holds the model itself (sources ``pypi``, ``pretrain``, ``random``) or points to the folder
-that does (``hub``, ``path``), and always two notes: ``source.json``, where the model came from, and
-``checksums.json``, the size and SHA-256 of each of its files. The first carries the checksums of
-both.
+`prepare_model` runs once per model, tries it and leaves a folder; `load_model` reads it in every
+job. The folder holds the model itself (sources ``pypi``, ``pretrain``, ``random``) or points to the
+folder that does (``hub``, ``path``), and always two notes: ``source.json``, where the model came
+from and what trying it gave, and ``checksums.json``, the size and SHA-256 of each of its files. The
+first carries the checksums of both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from smedit.architectures import module_shapes
+from smedit.architectures import empty_model, module_shapes
+from smedit.config import expand_modules
 from smedit.errors import UserError
 from smedit.files import (
     accept,
@@ -44,6 +45,7 @@ from smedit.files import (
     user_path,
     what_changed,
 )
+from smedit.model_trial import try_model, try_tokenizer
 from smedit.results import read_result, write_result
 
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
@@ -74,15 +76,16 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
         - ``pretrain``: ``architecture``, ``steps`` and ``seed``, see `smedit.pretraining`.
 
         ``architecture``, a config.json, may go with every source; the model must agree with it.
-        Other keys are left alone.
+        With ``edit_modules`` the engine is tried on the model (`smedit.self_test`). Other keys are
+        left alone.
     target : Path
         The folder to make; an older one that `prepare_model` made is replaced.
 
     Raises
     ------
     UserError
-        If the spec is incomplete, the model cannot be fetched, built or read, or there is no room
-        for it.
+        If the spec is incomplete, the model cannot be fetched, built or read, there is no room for
+        it, or what the engine or the tokenizer gives for it is wrong.
     """
     prepare, keys = _source(name, spec)
     missing = [key for key in keys if key not in spec]
@@ -99,7 +102,7 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
             weights = prepare(name, spec, partial)
             _check_folder(name, spec, weights)
             checksums = {path.name: fingerprint(path) for path in _files(weights)}
-            _write_notes(name, spec, partial, weights, checksums)
+            _write_notes(name, spec, partial, weights, checksums, _try(name, spec, weights))
             for path in partial.iterdir():
                 path.chmod(0o644)  # safetensors writes files that only their owner can read
                 flush(path)
@@ -165,18 +168,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
         If a file is missing, truncated or altered, or the model cannot be loaded.
     """
     source, weights = _checked_source(folder)
-    disable_progress_bar()
-    try:
-        if source["spec"]["source"] == "random":
-            model = _draw_weights(weights, source["spec"]["seed"], dtype, device)
-        else:
-            model = _read_weights(weights, dtype).to(device)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"model folder {weights} cannot be loaded ({_one_line(error)})") from error
-    model.config.use_cache = False
-    return model.eval().requires_grad_(False)
+    return _load(source["spec"], weights, dtype, device)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -187,24 +179,33 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     UserError
         If a file is missing, truncated or altered, or the tokenizer cannot be loaded.
     """
-    _, weights = _checked_source(folder)
-    try:
-        return AutoTokenizer.from_pretrained(
-            weights, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        reason = _one_line(error)
-        raise UserError(f"tokenizer of {weights} cannot be loaded ({reason})") from error
+    return _read_tokenizer(_checked_source(folder)[1])
 
 
-def _checked_source(folder: Path) -> tuple[dict[str, Any], Path]:
-    """What `prepare_model` noted about a model, and where its weights are."""
+def tried_way(folder: Path, edit_modules: Sequence[str]) -> str | None:
+    """The way to run these edit modules that `prepare_model` found; None if it did not try them.
+
+    Raises
+    ------
+    UserError
+        If the folder's notes are missing or damaged.
+    """
+    tried = _source_notes(folder).get("self_test")
+    return tried["way"] if tried and tried["edit_modules"] == list(edit_modules) else None
+
+
+def _source_notes(folder: Path) -> dict[str, Any]:
     if not (folder / SOURCE).is_file():
         raise UserError(
             f"{folder / SOURCE} is missing, so this is no prepared model; delete the folder "
             f"{folder} and run again"
         )
-    source = read_result(folder / SOURCE, part_of=folder)
+    return read_result(folder / SOURCE, part_of=folder)
+
+
+def _checked_source(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What `prepare_model` noted about a model, and where its weights are."""
+    source = _source_notes(folder)
     weights = Path(source.get("folder", folder))
     _check_files(folder, folder, {CHECKSUMS: source["checksums_file"]})
     _check_files(folder, weights, json.loads((folder / CHECKSUMS).read_bytes()))
@@ -370,19 +371,65 @@ def _write_notes(
     folder: Path,
     weights: Path,
     checksums: Mapping[str, Any],
+    tried: Mapping[str, Any] | None,
 ) -> None:
     """Write both notes."""
     path = folder / CHECKSUMS
     path.write_text(json.dumps(checksums, indent=1) + "\n", encoding="utf-8")
     listed = fingerprint(path)
     del listed["modified"]  # it is small: compare its hash always
-    source = {"name": name, "spec": dict(spec), "checksums_file": listed}
+    source = {"name": name, "spec": dict(spec), "checksums_file": listed, "self_test": tried}
     if weights != folder:
         source["folder"] = str(weights)
     write_result(source, folder / SOURCE)
 
 
-# --- weights --------------------------------------------------------------------------------------
+# --- weights and tokenizers -----------------------------------------------------------------------
+
+
+def _try(name: str, spec: Mapping[str, Any], weights: Path) -> dict[str, Any] | None:
+    """Try the tokenizer and, where edit modules are named, the engine on the model."""
+    try_tokenizer(name, _read_tokenizer(weights))
+    if "edit_modules" not in spec:
+        return None
+    n_parameters = empty_model(weights / "config.json").num_parameters()
+    cpu = torch.device("cpu")
+    return try_model(
+        name,
+        n_parameters,
+        lambda: _load(spec, weights, torch.float32, cpu),
+        expand_modules(spec["edit_modules"]),
+    )
+
+
+def _load(
+    spec: Mapping[str, Any], weights: Path, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    disable_progress_bar()
+    try:
+        if spec["source"] == "random":
+            model = _draw_weights(weights, spec["seed"], dtype, device)
+        else:
+            model = _read_weights(weights, dtype).to(device)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"model folder {weights} cannot be loaded ({_one_line(error)})") from error
+    model.config.use_cache = False
+    return model.eval().requires_grad_(False)
+
+
+def _read_tokenizer(weights: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(
+            weights, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        reason = _one_line(error)
+        raise UserError(
+            f"tokenizer of {weights} cannot be loaded ({reason}); a complete tokenizer.json beside "
+            "the weights is the surest form"
+        ) from error
 
 
 def _read_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:

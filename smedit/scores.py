@@ -18,10 +18,11 @@ from statistics import fmean
 
 import torch
 
-from smedit.batches import TokenizedPrompt, Tokenizer, token_batch, tokenize
+from smedit.batches import token_batch
 from smedit.errors import DivergedError
 from smedit.facts import EditRequest
 from smedit.language_model import LanguageModel, Shifts
+from smedit.tokenization import TokenizedPrompt, Tokenizer, tokenize
 
 
 @dataclass(frozen=True)

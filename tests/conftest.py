@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from smedit import jobs
+from smedit.execution import Execution
 from smedit.facts import EditRequest, Prompt
 from smedit.language_model import LanguageModel
 
@@ -53,7 +54,8 @@ def make_model(architecture="llama", layers=(2, 3), dtype=torch.float32):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)  # larger weights: differences between positions stand out
-    return LanguageModel(model, tiny_tokenizer(), [pattern.format(i) for i in layers])
+    names = [pattern.format(i) for i in layers]
+    return LanguageModel(model, tiny_tokenizer(), names, execution=Execution())
 
 
 def make_requests(n, competing=False, start=0):
@@ -92,3 +94,4 @@ def tiny(monkeypatch):
     model = make_model()
     monkeypatch.setattr(jobs, "load_model", lambda *_: model.model)
     monkeypatch.setattr(jobs, "load_tokenizer", lambda _: model.tokenizer)
+    monkeypatch.setattr(jobs, "tried_way", lambda *_: "fast")

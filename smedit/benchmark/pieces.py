@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from smedit.batches import EditBatch, TokenBatch, TokenizedPrompt, edit_batch, token_batch
+from smedit.batches import EditBatch, TokenBatch, edit_batch, token_batch
 from smedit.benchmark.table import PATHS
 from smedit.clock import Clock
 from smedit.editor import Editor
@@ -21,6 +21,7 @@ from smedit.language_model import LanguageModel
 from smedit.meta_training import TrainingSettings, TrainingStep, meta_train
 from smedit.method import Locality, load_method, variant_name
 from smedit.scores import Scorer
+from smedit.tokenization import TokenizedPrompt
 
 TRAINING, EDITING = "training batch", "edit and score"
 """The two pieces of work that are timed."""

@@ -29,7 +29,6 @@ from smedit.benchmark.pieces import (
     train_batch,
 )
 from smedit.errors import UserError
-from smedit.execution import Execution
 from smedit.facts import EditRequest
 from smedit.jobs import open_model
 from smedit.language_model import LanguageModel
@@ -179,7 +178,6 @@ def measure_point(
         training; ``device``: its name.
     """
     model = open_model(job, states)
-    model.execution = Execution()
     work = make_work(job, model, variant, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
     small = make_work(job, model, variant, min(n_edits, WARM_UP))
