@@ -111,6 +111,14 @@ class LanguageModel:
         said = (getattr(config, name, None) for name in CONTEXT_NAMES)
         return next((length for length in said if isinstance(length, int) and length > 0), None)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the model knows."""
+        weight = getattr(self.model.get_input_embeddings(), "weight", None)
+        if weight is not None:
+            return weight.shape[0]
+        return self.model.config.get_text_config(decoder=True).vocab_size
+
     def shape(self, name: str) -> tuple[int, int]:
         """(d_in, d_out) of an edit module."""
         return weight_shape(self.edit_modules[name])
@@ -188,12 +196,11 @@ class LanguageModel:
         return len(missing)
 
     def _check_tokens(self, sequences: Sequence[TokenizedPrompt]) -> None:
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
         largest = max(max(*s.input_ids, *s.answer_ids) for s in sequences)
-        if largest >= vocabulary:
+        if largest >= self.vocabulary:
             raise UserError(
                 f"{self.name}: its tokenizer gives token {largest}, its vocabulary ends at "
-                f"{vocabulary - 1}; use the tokenizer that belongs to the model"
+                f"{self.vocabulary - 1}; use the tokenizer that belongs to the model"
             )
 
     @torch.no_grad()
@@ -377,6 +384,7 @@ class LanguageModel:
             batch_first=True,
             padding_side="left",
         )[:, columns].to(self.device)
+        states = states.contiguous()  # some blocks view their input under another shape
 
         def enter(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             if args:

@@ -49,10 +49,6 @@ WAYS = {
         Execution(frozen_once=False, prompts_apart=False),
         "all {blocks} blocks run in every pass, the {frozen} below the first edited one, too",
     ),
-    "plain": Way(
-        Execution(frozen_once=False, prompts_apart=False, answers_only=False),
-        "all {blocks} blocks run in every pass, and logits are computed at prompt tokens, too",
-    ),
     "equal lengths": Way(
         Execution(frozen_once=False, prompts_apart=False, answers_only=False, padded=False),
         "all {blocks} blocks run in every pass, and a pass takes sequences of one length only",
@@ -63,7 +59,8 @@ WAYS = {
 TOLERANCES = {torch.bfloat16: 0.1, torch.float16: 0.1}
 """Largest difference, relative to the largest number, that rounding may make; else `TOLERANCE`.
 
-What breaks an architecture changes numbers by a fifth and more.
+A way that is wrong for an architecture mostly changes numbers by a fifth and more, but by 4 % in
+one case (RoFormer): in these types the test is weaker.
 """
 
 TOLERANCE = 1e-4
@@ -109,9 +106,9 @@ def choose(model: LanguageModel) -> SelfTest:
         If there is none, or the model looks ahead of the token that it predicts.
     """
     start = time.perf_counter()
-    batch = token_batch(_rows(model), minibatch=2)
-    shifts = _shifts(model)
     try:
+        batch = token_batch(_rows(model), minibatch=2)
+        shifts = _shifts(model)
         expected = _plain_numbers(model, batch, shifts)
         _check_causal(model, batch.sequences[0], expected["logits"])
     except UserError:
@@ -136,17 +133,16 @@ def choose(model: LanguageModel) -> SelfTest:
                 )
             return SelfTest(way, difference, refused, time.perf_counter() - start)
         refused[way] = problem
-    reasons = "; ".join(f"{way}: {problem}" for way, problem in refused.items())
     raise UserError(
-        f"{model.name}: no way to run it gives its own numbers, so its scores would be wrong; use "
-        f"another model or other edit modules ({reasons})"
+        f"{model.name}: no way to run it gives its own numbers ({refused[way]}), so its scores "
+        "would be wrong; use another model or other edit modules"
     )
 
 
 def _rows(model: LanguageModel) -> list[TokenizedPrompt]:
     """Rows of ordinary tokens: special ones stand at the ends of a vocabulary."""
-    size = model.model.get_input_embeddings().weight.shape[0]
-    low, high = size // 8, max(size // 2, size // 8 + 1)
+    low = model.vocabulary // 8
+    high = max(model.vocabulary // 2, low + 1)
     generator = torch.Generator().manual_seed(0)
     rows = []
     for n_prompt, n_answer in ROWS:
@@ -279,7 +275,7 @@ def _compare(
     try:
         found = _engine_numbers(model, batch, shifts)
     except Exception as error:  # whatever an architecture's code does with what it does not expect
-        return _one_line(error), float("nan")
+        return f"the pass fails: {_one_line(error)}", math.nan
     differences = {
         name: relative_difference(found[name], numbers) for name, numbers in expected.items()
     }
@@ -299,7 +295,7 @@ def _engine_numbers(model: LanguageModel, batch: TokenBatch, shifts: Numbers) ->
         }
         unedited = torch.cat([model.unedited_logits(chunk) for chunk in chunks])
     if relative_difference(unedited.float(), numbers["logits"].float()) > _tolerance(model):
-        raise ValueError("unedited logits differ between passes")
+        raise ValueError("the unedited logits are not those of the edited part without a shift")
     for name in model.edit_modules:
         numbers[f"keys of {name}"] = traced.keys[name]
         numbers[f"value gradients of {name}"] = traced.gradients[name]
@@ -319,5 +315,6 @@ def _tolerance(model: LanguageModel) -> float:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
     return text if len(text) <= 150 else f"{text[:150]}…"
