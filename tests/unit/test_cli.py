@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from smedit import jobs
 from smedit.cli import main
@@ -10,6 +11,8 @@ from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
 from smedit.results import read_result, write_result
 from smedit.scores import RowScore, Scorer
+from smedit.tokenization import tokenize
+from tiny_models import build
 
 HYPER = {
     "minibatch": 4,
@@ -46,10 +49,10 @@ def make_job(**changes):
     }
 
 
-def run_cell(tmp_path, job, *more):
+def run_cell(tmp_path, job, *more, freeze_job=None):
     out = tmp_path / "result.json"
     frozen = [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
-    freeze = ["freeze", "--job", json.dumps(make_job()), "--out", *frozen]
+    freeze = ["freeze", "--job", json.dumps(freeze_job or make_job()), "--out", *frozen]
     assert main([str(argument) for argument in freeze]) == 0
     cell = ["run-cell", "--job", json.dumps(job), "--states", *frozen, "--out", out, *more]
     return main([str(argument) for argument in cell]), out
@@ -71,6 +74,31 @@ def test_a_cell_from_the_command_line(tiny, tmp_path):
         assert all(0 <= value <= 1 for row in score["rows"] for value in row)
     assert {"load", "train", "edit", "score"} == set(result["seconds"])
     assert [p.name for p in tmp_path.glob("*.part")] == []
+
+
+@pytest.mark.parametrize("model_type", ["bart", "gemma4_text", "qwen3_5_text", "opt"])
+def test_a_cell_on_a_model_that_does_not_allow_the_fast_way(
+    tiny, tmp_path, model_type, monkeypatch
+):
+    unusual = build(model_type)
+    monkeypatch.setattr(jobs, "load_model", lambda *_: unusual.model)
+    monkeypatch.setattr(jobs, "tried_way", lambda *_: None)
+    job = make_job(edit_modules=list(unusual.edit_modules))
+    status, out = run_cell(tmp_path, job, freeze_job=job)
+    assert status == 0
+    scores = json.loads(out.read_text())["scores"]
+    (before,) = (s["rows"] for s in scores if (s["stage"], s["metric"]) == (0, "efficacy"))
+    requests = load_requests("qa", job["dataset_spec"], 0).eval[:8]
+    tokenizer = jobs.load_tokenizer(None)
+    for request, (accuracy,) in zip(requests, before, strict=True):
+        sequence = tokenize(tokenizer, request.edit.text, request.edit.answer)
+        inputs = torch.tensor([sequence.input_ids])
+        with torch.no_grad():
+            logits = unusual.model(inputs, use_cache=False).logits[0]
+        correct = logits[-len(sequence.answer_ids) :].argmax(-1) == torch.tensor(
+            sequence.answer_ids
+        )
+        assert accuracy == pytest.approx(correct.float().mean().item())
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):

@@ -39,9 +39,7 @@ def own_logits(model, batch):
             model.model(input_ids=torch.tensor([s.input_ids]), use_cache=False).logits[0]
             for s in batch.sequences
         ]
-    return torch.cat(
-        [p[-len(s.answer_ids) :] for p, s in zip(parts, batch.sequences, strict=True)]
-    )
+    return torch.cat([p[-len(s.answer_ids) :] for p, s in zip(parts, batch.sequences, strict=True)])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
