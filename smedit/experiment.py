@@ -68,6 +68,12 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     text = HeldOutText(model) if job["held_out"] else None
     if text is not None:
         sequences += text.sequences
+    if model.tokenizer.kept_apart:
+        log.warning(
+            "in %d texts the tokenizer would make one token of the prompt's end and the answer's "
+            "beginning; they are kept apart",
+            model.tokenizer.kept_apart,
+        )
     start = time.perf_counter()
     group = 256
     for done in range(group, len(sequences) + group, group):

@@ -66,12 +66,13 @@ def tokenize(
     """
     known = isinstance(tokenizer, KnownTokens)
     ids = (tokenizer.cut if known else partial(cut, tokenizer))(text, between + answer)
-    for part, found in (("prompt", ids.prompt), ("answer", ids.answer)):
+    prompt_ids, answer_ids = ids[:2]
+    for part, found in (("prompt", prompt_ids), ("answer", answer_ids)):
         if not found:
             raise UserError(
                 f"the {part} of {shown(text)} → {shown(answer)} has no tokens; remove the row"
             )
-    return TokenizedPrompt((*ids.prompt, *ids.answer[:-1]), tuple(ids.answer), text)
+    return TokenizedPrompt((*prompt_ids, *answer_ids[:-1]), tuple(answer_ids), text)
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Cut:
@@ -140,8 +141,8 @@ class KnownTokens:
         self._answers = {prompt: dict(answers) for prompt, answers in known["answers"].items()}
         self.kept_apart = 0
 
-    def cut(self, prompt: str, answer: str) -> Cut:
-        """As the function `cut`."""
+    def cut(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt and of what follows it; see the function `cut`."""
         answers = self._answers.setdefault(prompt, {})
         if answer not in answers:
             if self._tokenizer is None:
@@ -149,7 +150,7 @@ class KnownTokens:
             ids = cut(self._tokenizer, prompt, answer)
             self._prompts[prompt], answers[answer] = ids.prompt, ids.answer
             self.kept_apart += not ids.of_joint_text
-        return Cut(self._prompts[prompt], answers[answer], True)
+        return self._prompts[prompt], answers[answer]
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """``prompts``: text → token ids; ``answers``: prompt → what follows it → token ids."""

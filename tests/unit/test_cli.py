@@ -77,9 +77,7 @@ def test_a_cell_from_the_command_line(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("model_type", ["bart", "gemma4_text", "qwen3_5_text", "opt"])
-def test_a_cell_on_a_model_that_does_not_allow_the_fast_way(
-    tiny, tmp_path, model_type, monkeypatch
-):
+def test_a_cell_on_a_model_with_a_way_of_its_own(tiny, tmp_path, model_type, monkeypatch):
     unusual = build(model_type)
     monkeypatch.setattr(jobs, "load_model", lambda *_: unusual.model)
     monkeypatch.setattr(jobs, "tried_way", lambda *_: None)

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import shutil
 import zipfile
@@ -10,13 +11,15 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceTrainer
 from tokenizers.pre_tokenizers import ByteLevel
 
 from smedit import model_sources, pretraining, wheels
 from smedit.architectures import check_edit_modules, module_shapes
 from smedit.errors import UserError
 from smedit.gguf_conversion import convert_gguf
-from smedit.model_sources import load_model, load_tokenizer, prepare_model
+from smedit.model_sources import load_model, load_tokenizer, prepare_model, tried_way
+from smedit.tokenization import tokenize
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ROOT / "config" / "architectures"
@@ -349,6 +352,81 @@ def test_a_wrong_spec_is_explained(tmp_path, monkeypatch, spec, message):
     with pytest.raises(UserError, match=message):
         prepare_model("m", spec, tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+# --- trying a model -----------------------------------------------------------------------------
+
+MODULES = ["model.layers.{2..3}.mlp.down_proj"]
+NAMES = [f"model.layers.{i}.mlp.down_proj" for i in (2, 3)]
+
+
+def prepared(folder, model, **spec):
+    prepare_model("m", {"source": "path", "path": str(model), **spec}, folder)
+    return json.loads((folder / "source.json").read_text())
+
+
+def test_a_prepared_model_keeps_what_trying_it_gave(tmp_path, caplog):
+    caplog.set_level("INFO", logger="smedit")
+    note = prepared(tmp_path / "m", TINY_LLAMA, edit_modules=MODULES)["self_test"]
+    assert (note["way"], note["refused"], note["edit_modules"]) == ("fast", {}, NAMES)
+    assert 0 < note["difference"] < 1e-5
+    assert "model m: its own numbers to" in caplog.text
+    assert tried_way(tmp_path / "m", NAMES) == "fast"
+    assert tried_way(tmp_path / "m", NAMES[:1]) is None  # tried with other modules
+
+
+def test_a_model_without_edit_modules_or_without_memory_is_tried_when_it_is_opened(
+    tmp_path, monkeypatch, caplog
+):
+    assert prepared(tmp_path / "m", TINY_LLAMA)["self_test"] is None
+    monkeypatch.setattr("smedit.model_trial.available_mb", lambda: 0.1)
+    assert prepared(tmp_path / "n", TINY_LLAMA, edit_modules=MODULES)["self_test"] is None
+    assert "trying it in float32 needs about" in caplog.text
+    assert tried_way(tmp_path / "n", NAMES) is None
+
+
+def test_a_wrong_edit_module_is_named_when_the_model_is_prepared(tmp_path):
+    with pytest.raises(UserError, match=r"'model.layers.9.mlp.down_proj': m has no such module"):
+        prepared(tmp_path / "m", TINY_LLAMA, edit_modules=["model.layers.9.mlp.down_proj"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_comes_out_wrong_is_not_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr("smedit.self_test.relative_difference", lambda *_: 0.5)
+    with pytest.raises(UserError, match="m: "):
+        prepared(tmp_path / "m", TINY_LLAMA, edit_modules=MODULES)
+    assert not list(tmp_path.iterdir())
+
+
+def with_sentencepiece_alone(tmp_path):
+    """A model folder whose tokenizer is a sentencepiece file and nothing else."""
+    folder = copy_of_tiny_llama(tmp_path / "model")
+    for path in [*folder.glob("tokenizer*"), *folder.glob("special_tokens*")]:
+        path.unlink()
+    text = ["The capital of France is Paris", "Who wrote Hamlet in 1601? Shakespeare"] * 20
+    trained = io.BytesIO()
+    SentencePieceTrainer.Train(
+        sentence_iterator=iter(text), model_writer=trained, vocab_size=34, minloglevel=2
+    )
+    (folder / "tokenizer.model").write_bytes(trained.getvalue())
+    kind = {"tokenizer_class": "LlamaTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
+    return folder
+
+
+def test_a_sentencepiece_file_alone_is_a_tokenizer(tmp_path):
+    prepared(tmp_path / "m", with_sentencepiece_alone(tmp_path), edit_modules=MODULES)
+    sequence = tokenize(load_tokenizer(tmp_path / "m"), "The capital of France is", "Paris")
+    assert sequence.answer_ids
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named_when_the_model_is_prepared(tmp_path):
+    folder = with_sentencepiece_alone(tmp_path)
+    (folder / "tokenizer.model").write_bytes(b"no sentencepiece")
+    with pytest.raises(UserError, match=r"tokenizer") as caught:
+        prepared(tmp_path / "m", folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m").exists()
 
 
 # --- hub --------------------------------------------------------------------------------------

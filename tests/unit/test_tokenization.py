@@ -38,7 +38,7 @@ def byte_level(post_processor=None, merge_over_spaces=False):
 
 
 def with_dummy_prefix():
-    """As sentencepiece's with a dummy prefix: every text gets a ▁ in front, even one with a space."""
+    """As sentencepiece's with a dummy prefix: every text gets a ▁ in front."""
     vocabulary = {"<unk>": 0, "▁": 1, "▁the": 2, "▁is": 3, "▁Paris": 4, "▁capital": 5}
     scores = [(token, -float(i)) for i, token in enumerate(vocabulary)]
     inner = Tokenizer(models.Unigram(scores, unk_id=0))
