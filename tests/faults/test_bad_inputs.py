@@ -430,6 +430,7 @@ def freezer(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("smedit.jobs.load_model", lambda *_: model.model)
         patch.setattr("smedit.jobs.load_tokenizer", lambda _: model.tokenizer)
+        patch.setattr("smedit.jobs.tried_way", lambda *_: "fast")
         arguments = freeze(folder, JOB["dataset_spec"])
         assert main([str(argument) for argument in arguments]) == 0
     return folder
