@@ -319,7 +319,7 @@ def test_only_the_named_files_of_a_repository_are_read(tmp_path, monkeypatch):
     zsre["files"]["eval"] = "eval.jsonl"
 
     splits = load_requests("d", {**spec, **zsre}, 0)
-    read = {request.subject for part in vars(splits).values() for request in part}
+    read = {request.subject for part in splits.parts.values() for request in part}
     assert read == {row["subject"].strip() for start in (0, 50) for row in hostile_rows(start)}
     with pytest.raises(UserError, match="dataset d, key files: names nothing; expected pool or"):
         load_requests("d", {**spec, "format": "counterfact"}, 0)

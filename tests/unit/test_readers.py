@@ -311,7 +311,7 @@ def test_zsre_on_the_hub_is_read_file_by_file(hub):
         "files": {"train": "a.json", "eval": "b.json"},
     }
     splits = load_requests("z", spec, 0)
-    assert [len(part) for part in vars(splits).values()] == [6, 2, 8]
+    assert [len(part) for part in splits.parts.values()] == [6, 2, 8]
     assert hub.calls == [(HUB["repository"], name, REVISION) for name in ("a.json", "b.json")]
     assert count_rows("z", spec) is None
 
@@ -321,7 +321,7 @@ def test_counterfact_on_the_hub_is_one_pool(hub):
     hub.files = {"a.csv": {"train": rows}}
     spec = {**HUB, "format": "counterfact", "files": {"pool": "a.csv"}}
     splits = load_requests("c", spec, 0)
-    assert [len(part) for part in vars(splits).values()] == [12, 2, 6]
+    assert [len(part) for part in splits.parts.values()] == [12, 2, 6]
     assert hub.calls == [(HUB["repository"], "a.csv", REVISION)]
 
 
