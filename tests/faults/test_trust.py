@@ -451,6 +451,7 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
     assert provenance["config"]["datasets"]["h"]["revision"] == COMMIT
     empty_list = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
     assert provenance["data_files"] == {"d": {"counterfact.json": empty_list}, "h": {}}
+    assert provenance["rows"] == {"d": {}, "h": {}}  # no job has read them
     files = provenance["model_files"]["m"]
     assert (
         files["model.safetensors"]

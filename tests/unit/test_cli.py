@@ -10,6 +10,7 @@ from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
 from smedit.results import read_result, write_result
 from smedit.scores import RowScore, Scorer
+from write_provenance import row_counts
 
 HYPER = {
     "minibatch": 4,
@@ -71,6 +72,19 @@ def test_a_cell_from_the_command_line(tiny, tmp_path):
         assert all(0 <= value <= 1 for row in score["rows"] for value in row)
     assert {"load", "train", "edit", "score"} == set(result["seconds"])
     assert [p.name for p in tmp_path.glob("*.part")] == []
+
+
+def test_what_was_left_out_of_a_dataset_comes_into_the_provenance(tiny, tmp_path):
+    spec = {"format": "zsre", "source": "builtin", "target": "alt"}
+    frozen = tmp_path / "frozen/tiny/qa"
+    frozen.mkdir(parents=True)
+    out = ["--out", tmp_path / "states.safetensors", "--before", frozen / "seed~0.json"]
+    freeze = ["freeze", "--job", json.dumps(make_job(dataset_spec=spec)), *out]
+    assert main([str(argument) for argument in freeze]) == 0
+    counts = row_counts(tmp_path / "frozen", "qa")
+    assert counts == load_requests("qa", spec, 0).summary()
+    assert counts["eval"]["rows"] == 1042
+    assert row_counts(tmp_path / "frozen", "another") == {}
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):
