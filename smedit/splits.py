@@ -155,7 +155,7 @@ def disjoint_and_shuffled(
     contradictions: list[Tally] = []
     for part, requests in (("eval", evaluation), ("tune", tune), ("train", train)):
         own = [request for request in requests if text_key(request.subject) not in subjects]
-        kept = [_without(prompts, request) for request in own]
+        kept = [_without(prompts, request) for request in own] if prompts else own
         left_out += [
             Tally(part, OTHER_SUBJECT, rows=len(requests) - len(own)),
             Tally(part, OTHER_PROMPT, prompts=_n_prompts(own) - _n_prompts(kept)),

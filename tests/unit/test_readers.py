@@ -297,7 +297,7 @@ def test_a_share_of_0_for_tune_leaves_the_evaluation_file_to_eval(tmp_path):
         splits = load_requests("z", {**spec, "tune_share": share}, 0)
         assert [len(part) for part in splits.parts.values()] == sizes
     assert load_requests("z", spec, 0) == load_requests("z", {**spec, "tune_share": 0.2}, 0)
-    with pytest.raises(UserError, match="key tune_share: 0.4 is not a number from 0 to below 0.4"):
+    with pytest.raises(UserError, match=r"key tune_share: 0\.4 is not a number from 0 to b"):
         load_requests("z", {**spec, "tune_share": 0.4}, 0)
 
 
@@ -320,9 +320,7 @@ def test_contradictions_are_named_in_the_log_and_left_out_by_an_option(tmp_path,
     with caplog.at_level(logging.WARNING, logger="smedit"):
         kept = load_requests("c", spec, 0)
     rows, prompts = caplog.messages
-    assert rows.startswith(
-        "dataset c, eval: kept 1 row: an earlier row edits the prompt to another"
-    )
+    assert rows.startswith("dataset c, eval: kept 1 row: an earlier row edits the prompt to ano")
     assert "the first: 'E 1 plays the → lute'; contradictions: leave_out leaves them out" in rows
     assert "kept 1 locality prompt: a row edits it to another answer" in prompts
     assert "the first: 'e 4  plays the → oboe'" in prompts
@@ -342,9 +340,7 @@ def test_the_built_in_facts_leave_nothing_out_and_contradict_nothing():
 
 def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):
     monkeypatch.delitem(dataset_sources.BUILTIN_ROWS, "counterfact")
-    message = (
-        "dataset w, key format: the built-in facts do not have 'counterfact'; choose one of zsr"
-    )
+    message = "key format: the built-in facts do not have 'counterfact'; choose one of zsre, or"
     with pytest.raises(UserError, match=message):
         load_requests("w", {"format": "counterfact", "source": "builtin"}, 0)
 
