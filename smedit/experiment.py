@@ -33,6 +33,7 @@ from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.readers import load_requests
 from smedit.results import write_result
+from smedit.row_counts import row_counts
 from smedit.scores import RowScore, Scorer, by_request
 
 log = logging.getLogger("smedit")
@@ -84,7 +85,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     result = {
         "made_for": {key: job.get(key) for key in FROZEN_FOR},
         "rows": described,
-        "dataset": splits.summary(),
+        "dataset": row_counts(splits),
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,

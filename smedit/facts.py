@@ -8,7 +8,6 @@ splits them. Imports nothing heavy, so the workflow can load it before any job s
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 UNSPLIT = "file"
 """Stands for the split of a row that was left out before its file was cut into splits."""
@@ -129,25 +128,6 @@ class Splits:
         reasons = [f"of the subjects of its file {cut}"] if split in self.shares else []
         reasons += [f"left out: {out}"] if out else []
         return f" ({'; '.join(reasons)})" if reasons else ""
-
-    def summary(self) -> dict[str, Any]:
-        """The rows of each split and what was left out of them and why, JSON-ready."""
-        summary: dict[str, Any] = {
-            part: {
-                "rows": len(requests),
-                "without_locality_prompt": sum(not request.locality for request in requests),
-                "left_out": _counts(self.left_out, part),
-                "contradictions": _counts(self.contradictions, part),
-            }
-            for part, requests in self.parts.items()
-        }
-        before = _counts(self.left_out, UNSPLIT)
-        return summary | ({UNSPLIT: {"left_out": before}} if before else {})
-
-
-def _counts(tallies: tuple[Tally, ...], split: str) -> dict[str, dict[str, int]]:
-    mine = (tally for tally in tallies if tally.split == split)
-    return {tally.reason: {"rows": tally.rows, "prompts": tally.prompts} for tally in mine}
 
 
 def text_key(text: str) -> str:

@@ -208,7 +208,7 @@ def _requests(rows: Rows, read_row: RowReader, split: str) -> tuple[list[EditReq
     for tally in tallies:
         numbers = ", ".join(map(str, problems[tally.reason]))
         count = f"{tally.rows} of {len(items)} rows (rows {numbers})"
-        LOG.warning("%s: left out %s, %s; the first: %s", file, count, tally.reason, tally.first)
+        LOG.warning("%s, %s: left out %s; the first: %s", file, tally.reason, count, tally.first)
     return list(requests), tallies
 
 

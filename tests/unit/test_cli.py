@@ -9,8 +9,9 @@ from smedit.cli import main
 from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
 from smedit.results import read_result, write_result
+from smedit.row_counts import row_counts
 from smedit.scores import RowScore, Scorer
-from write_provenance import row_counts
+from write_provenance import recorded_counts
 
 HYPER = {
     "minibatch": 4,
@@ -81,10 +82,10 @@ def test_what_was_left_out_of_a_dataset_comes_into_the_provenance(tiny, tmp_path
     out = ["--out", tmp_path / "states.safetensors", "--before", frozen / "seed~0.json"]
     freeze = ["freeze", "--job", json.dumps(make_job(dataset_spec=spec)), *out]
     assert main([str(argument) for argument in freeze]) == 0
-    counts = row_counts(tmp_path / "frozen", "qa")
-    assert counts == load_requests("qa", spec, 0).summary()
+    counts = recorded_counts(tmp_path / "frozen", "qa")
+    assert counts == row_counts(load_requests("qa", spec, 0))
     assert counts["eval"]["rows"] == 1042
-    assert row_counts(tmp_path / "frozen", "another") == {}
+    assert recorded_counts(tmp_path / "frozen", "another") == {}
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):

@@ -1,8 +1,10 @@
 import dataclasses
+import json
 
 import pytest
 
 from smedit.facts import EditRequest, Prompt, Splits, Tally, text_key
+from smedit.row_counts import naming_an_edited_subject, row_counts
 from smedit.splits import cut_by_subject, cut_off_tune, disjoint_and_shuffled, split_pool
 
 
@@ -160,22 +162,31 @@ def test_a_message_says_why_a_split_has_no_more_rows():
     assert Splits((), (), ()).why("eval") == ""
 
 
-def test_a_summary_has_every_count():
+def test_every_count_is_written_down():
     splits = disjoint_and_shuffled(
         [about("t", "x")], [about("u")], [about("v", "x"), about("w", "v is")], seed=0
     )
     splits = dataclasses.replace(splits, left_out=(Tally("file", "unusable", 5), *splits.left_out))
-    summary = splits.summary()
-    assert summary["train"] == {
+    counts = row_counts(splits)
+    assert counts["train"] == {
         "rows": 1,
         "without_locality_prompt": 1,
         "left_out": {"held by another split": {"rows": 0, "prompts": 1}},
         "contradictions": {},
+        "naming_an_edited_subject": 0,
     }
-    assert summary["eval"]["contradictions"] == {
+    assert counts["eval"]["contradictions"] == {
         "a row edits it to another answer": {"rows": 0, "prompts": 1}
     }
-    assert summary["file"] == {"left_out": {"unusable": {"rows": 5, "prompts": 0}}}
+    assert counts["eval"]["naming_an_edited_subject"] == 1
+    assert counts["file"] == {"left_out": {"unusable": {"rows": 5, "prompts": 0}}}
+    json.dumps(counts)
+
+
+def test_a_subject_is_named_word_by_word():
+    prompts = ("Is ANNA  Bo's here", "Anna Boa", "Bo Anna", "the anna bo", "C. D. is", "C D is")
+    requests = [about("Anna Bo"), about("C. D."), about("!"), about("e", *prompts, "! ?")]
+    assert naming_an_edited_subject(requests) == 4
 
 
 def test_the_seed_orders_but_never_moves_a_row_to_another_split(pool):

@@ -14,6 +14,7 @@ from smedit import dataset_sources
 from smedit.errors import UserError
 from smedit.facts import Prompt
 from smedit.readers import count_rows, counterfact_request, load_requests, zsre_request
+from smedit.row_counts import row_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (ROOT / os.environ.get("SMEDIT_DATA", "../shared/data")).resolve()
@@ -240,7 +241,7 @@ def test_a_few_unusable_rows_are_left_out_and_reported(tmp_path, caplog):
         splits = load_requests("z", spec, 0)
     assert len(splits.train) == 58
     assert len(caplog.records) == 1
-    assert "left out 2 of 60 rows (rows 11, 21), unusable" in caplog.text
+    assert "train.json, unusable: left out 2 of 60 rows (rows 11, 21); the first: " in caplog.text
     assert splits.why("train") == " (left out: 2 rows: unusable)"
 
 
@@ -251,7 +252,7 @@ def test_rows_are_counted_by_reason_also_of_a_file_that_is_then_cut(tmp_path, ca
     evaluation[5]["src"] = "Who built it?"
     spec = zsre_spec(tmp_path, train, evaluation)
     with caplog.at_level(logging.WARNING, logger="smedit"):
-        summary = load_requests("z", spec, 0).summary()
+        summary = row_counts(load_requests("z", spec, 0))
     assert summary["train"]["left_out"] == {
         "unusable": {"rows": 1, "prompts": 0},
         "the same as an earlier row": {"rows": 1, "prompts": 0},
@@ -259,7 +260,7 @@ def test_rows_are_counted_by_reason_also_of_a_file_that_is_then_cut(tmp_path, ca
     assert summary["file"]["left_out"] == {"unusable": {"rows": 1, "prompts": 0}}
     assert [len(record.args) for record in caplog.records] == [4, 4, 4]  # a line per reason
     assert "row 31: the same as row 21; remove one of them" in caplog.text
-    whole = load_requests("z", {**spec, "tune_share": 0}, 0).summary()
+    whole = row_counts(load_requests("z", {**spec, "tune_share": 0}, 0))
     assert whole["eval"]["left_out"] == summary["file"]["left_out"]
 
 
@@ -351,7 +352,7 @@ def test_few_facts_of_a_flat_trio_of_published_size_go(tmp_path):
     spec = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
     splits = load_requests("c", spec, 0)
     assert (len(splits.eval), len(splits.tune), len(splits.train)) == (10_000, 1_919, 9_300)
-    train = splits.summary()["train"]
+    train = row_counts(splits)["train"]
     assert train["without_locality_prompt"] == 2_800
     assert train["left_out"] == {
         "subject of another split": {"rows": 700, "prompts": 0},
@@ -479,7 +480,7 @@ def test_the_public_zsre_files_are_read(caplog):
 def test_the_public_flat_counterfact_files_are_read():
     spec = {"format": "counterfact", "source": "folder", "data_dir": str(DATA)}
     counts = count_rows("counterfact", spec)
-    for split, tallies in load_requests("counterfact", spec, 0).summary().items():
+    for split, tallies in row_counts(load_requests("counterfact", spec, 0)).items():
         went = {reason: count["rows"] for reason, count in tallies["left_out"].items()}
         assert set(went) <= {"subject of another split", "held by another split"}
         assert went.get("held by another split", 0) == 0

@@ -57,7 +57,7 @@ def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
         "job_seconds": job_seconds(results / "benchmarks"),
         "model_files": {name: model_files(MODELS / name) for name in config["models"]},
         "data_files": {name: file_sums(name, spec) for name, spec in config["datasets"].items()},
-        "rows": {name: row_counts(results / "frozen", name) for name in config["datasets"]},
+        "rows": {name: recorded_counts(results / "frozen", name) for name in config["datasets"]},
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "config": config,
     }
@@ -81,7 +81,7 @@ def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def row_counts(frozen: Path, dataset: str) -> dict[str, Any]:
+def recorded_counts(frozen: Path, dataset: str) -> dict[str, Any]:
     """Rows of each split of a dataset, and what was left out and why, as `freeze` counted them.
 
     They are the same for every model and seed. Empty if no job of this run has read the dataset.
