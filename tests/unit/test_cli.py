@@ -6,6 +6,8 @@ import pytest
 
 from smedit import jobs
 from smedit.cli import main
+from smedit.errors import UserError
+from smedit.facts import Splits, Tally
 from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
 from smedit.results import read_result, write_result
@@ -86,6 +88,13 @@ def test_what_was_left_out_of_a_dataset_comes_into_the_provenance(tiny, tmp_path
     assert counts == row_counts(load_requests("qa", spec, 0))
     assert counts["eval"]["rows"] == 1042
     assert recorded_counts(tmp_path / "frozen", "another") == {}
+
+
+def test_a_job_that_lacks_rows_says_what_was_left_out():
+    splits = Splits((), (), (), left_out=(Tally("train", "subject of another split", rows=3),))
+    message = r"are needed, there are 0 \(left out: 3 rows: subject of another split\); use fewer"
+    with pytest.raises(UserError, match=message):
+        jobs.rows_of({"dataset": "d"}, splits, "train", 3)
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):
