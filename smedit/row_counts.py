@@ -40,7 +40,8 @@ def _by_reason(tallies: Sequence[Tally], split: str) -> dict[str, dict[str, int]
 def naming_an_edited_subject(requests: Sequence[EditRequest]) -> int:
     """How many locality prompts name a subject that one of these requests edits, word by word.
 
-    An edit may well change their answers, without that being a contradiction.
+    An edit may well change their answers, without that being a contradiction. A subject within a
+    longer name counts, too.
     """
     subjects = {_words(request.subject) for request in requests}
     lengths: dict[str, set[int]] = defaultdict(set)  # by the first word
