@@ -131,7 +131,7 @@ def token_batch(sequences: Sequence[TokenizedPrompt], minibatch: int) -> TokenBa
     Parameters
     ----------
     sequences
-        At least one.
+        What to batch; none give an empty batch.
     minibatch
         Rows that share one loss average; 4 in the paper.
     """
@@ -148,7 +148,8 @@ def token_batch(sequences: Sequence[TokenizedPrompt], minibatch: int) -> TokenBa
 class EditBatch:
     """Token batches of the edit requests that are edited together.
 
-    Training uses the first paraphrase and the first locality prompt of each request.
+    Training uses the first paraphrase and the first locality prompt of each request. ``locality``
+    lacks the requests that have no locality prompt, and may be empty.
     """
 
     edit: TokenBatch
@@ -165,5 +166,5 @@ def edit_batch(requests: Sequence[EditRequest], tokenizer: Tokenizer, minibatch:
     return EditBatch(
         edit=batch([r.edit for r in requests]),
         paraphrase=batch([r.paraphrases[0] for r in requests]),
-        locality=batch([r.locality[0] for r in requests]),
+        locality=batch([r.locality[0] for r in requests if r.locality]),
     )

@@ -18,9 +18,10 @@ import jsonschema
 import yaml
 
 from smedit.errors import UserError, shown
+from smedit.facts import Splits
 from smedit.grid import methods
 from smedit.method import load_method
-from smedit.readers import count_rows
+from smedit.readers import splits_before_jobs
 from smedit.stream_grid import all_rows_needed, stream_methods
 
 LARGEST = {int: 2**53, float: 3.0e38}
@@ -235,15 +236,27 @@ def check_data(config: Mapping[str, Any]) -> None:
         At the first problem.
     """
     for name, spec in config["datasets"].items():
-        rows = count_rows(name, spec)
-        if rows is None:
+        splits = splits_before_jobs(name, spec)
+        if splits is None:
             continue  # not known before the download; the job that reads it checks again
-        for split, count in _rows_of_dataset(config, name).items():
-            if count > rows[split]:
+        needed = _rows_of_dataset(config, name)
+        for split, rows in splits.parts.items():
+            if needed[split] > len(rows):
                 raise UserError(
-                    f"config: dataset {name} has {rows[split]} {split} rows, {count} are needed; "
-                    "use fewer or smaller batches, or a smaller eval_edits"
+                    f"config: dataset {name} has {len(rows)} {split} rows{splits.why(split)}, "
+                    f"{needed[split]} are needed; {_remedy(split, splits, needed)}"
                 )
+
+
+def _remedy(split: str, splits: Splits, needed: Mapping[str, int]) -> str:
+    """What helps a dataset that has too few rows of a split."""
+    remedies = ["use fewer or smaller batches", "a smaller eval_edits"]
+    spare = len(splits.tune) - needed["tune"]
+    if split == "tune" and split in splits.shares:
+        remedies.append("a larger tune_share of the dataset")
+    if split == "eval" and split in splits.shares and spare > 0:
+        remedies.append(f"a smaller tune_share of the dataset (tune has {spare} rows to spare)")
+    return f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
 
 
 def _rows_of_dataset(config: Mapping[str, Any], dataset: str) -> dict[str, int]:

@@ -33,7 +33,8 @@ from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.readers import load_requests
 from smedit.results import write_result
-from smedit.scores import RowScore, Scorer
+from smedit.row_counts import row_counts
+from smedit.scores import RowScore, Scorer, by_request
 
 log = logging.getLogger("smedit")
 
@@ -50,9 +51,9 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     states
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
-        The JSON file to write: what the rows were, the other file's fingerprint, token ids of
-        every text, and the unedited model's scores of the ``tune`` and ``eval`` rows and losses on
-        the held-out text.
+        The JSON file to write: what the rows were, how many the dataset has and what was left out
+        of it, the other file's fingerprint, token ids of every text, and the unedited model's
+        scores of the ``tune`` and ``eval`` rows and losses on the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
@@ -90,6 +91,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     result = {
         "made_for": {key: job.get(key) for key in FROZEN_FOR},
         "rows": described,
+        "dataset": row_counts(splits),
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,
@@ -231,11 +233,9 @@ def _edit_and_score(
 
 def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:
     """Per stage, metric and score: the row values by request, so that nothing is lost."""
-    groups: dict[tuple[int, str, str], dict[int, list[float]]] = {}
+    stages: dict[int, list[RowScore]] = {}
     for stage, row in rows:
-        by_request = groups.setdefault((stage, row.metric, row.score), {})
-        by_request.setdefault(row.request, []).append(row.value)
+        stages.setdefault(stage, []).append(row)
     return [
-        {"stage": stage, "metric": metric, "score": score, "rows": list(by_request.values())}
-        for (stage, metric, score), by_request in groups.items()
+        {"stage": stage, **scores} for stage, mine in stages.items() for scores in by_request(mine)
     ]

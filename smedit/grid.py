@@ -130,9 +130,11 @@ def rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict[str
     cells = cells[(cells.model == model) & (cells.dataset == dataset)]
     if cells.empty:
         return {"train": 0, "tune": 0, "eval": 0}
+    points = tuning_cells(config)
+    searched = ((points.model == model) & (points.dataset == dataset)).any()
     train = int((cells.n_edits * cells.train_batches).max())
     return {
-        "train": max(train, tuning["n_edits"] * tuning["train_batches"]),
-        "tune": tuning["eval_edits"],
+        "train": max(train, tuning["n_edits"] * tuning["train_batches"] if searched else 0),
+        "tune": tuning["eval_edits"] if searched else 0,
         "eval": max(config["eval_edits"], int(cells.n_edits.max())),
     }

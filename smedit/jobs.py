@@ -173,7 +173,7 @@ def rows_of(
     if len(rows) < count:
         raise UserError(
             f"dataset {job['dataset']}: {count} rows of the {split} split are needed, "
-            f"there are {len(rows)}; use fewer or smaller batches"
+            f"there are {len(rows)}{splits.why(split)}; use fewer or smaller batches"
         )
     return rows[:count]
 

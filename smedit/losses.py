@@ -6,9 +6,12 @@ keeps one physical batch's graph at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from smedit.batches import TokenBatch
+from smedit.batches import EditBatch, TokenBatch
+from smedit.errors import UserError
 from smedit.language_model import LanguageModel, Shifts
 from smedit.locality import kl_divergence
 from smedit.tracing import answer_loss
@@ -39,3 +42,19 @@ def accumulate_kl_loss(
         loss.backward()
         total += loss.item()
     return total
+
+
+def check_locality_prompts(locality: str, batches: Sequence[EditBatch]) -> None:
+    """Check that KL, if it is the locality loss, has a prompt to be taken at in every batch.
+
+    Raises
+    ------
+    UserError
+        If not: in that batch nothing would protect what the model knew.
+    """
+    for number, batch in enumerate(batches, start=1):
+        if locality == "kl" and not batch.locality.sequences:
+            raise UserError(
+                f"training batch {number}: no row has a locality prompt, which the KL loss needs; "
+                "use larger batches, other rows, or locality: norm"
+            )

@@ -19,7 +19,7 @@ from smedit.editor import Editor, add_shifts
 from smedit.errors import DivergedError
 from smedit.language_model import LanguageModel, Shifts
 from smedit.locality import squared_norm
-from smedit.losses import accumulate_edit_loss, accumulate_kl_loss
+from smedit.losses import accumulate_edit_loss, accumulate_kl_loss, check_locality_prompts
 from smedit.tracing import Trace, trace
 
 log = logging.getLogger("smedit")
@@ -110,7 +110,10 @@ def meta_train(
     ------
     DivergedError
         If a loss, gradient or shift is not finite; names method, batch and step.
+    UserError
+        If KL lacks a locality prompt; see `check_locality_prompts`.
     """
+    check_locality_prompts(editor.method.locality, batches)
     optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
     steps: list[TrainingStep] = []
     for number, batch in enumerate(batches, start=1):

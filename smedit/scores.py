@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -154,3 +155,19 @@ class Scorer:
                     answers[query] = _Answer(likelihood.tolist(), correct.tolist())
                 start += len(sequence.answer_ids)
         return answers
+
+
+def by_request(rows: Sequence[RowScore]) -> list[dict[str, Any]]:
+    """Per metric and score: the values of each request's rows, in the order of the requests.
+
+    A request without a locality prompt has no values of specificity, but keeps its place.
+    """
+    n_requests = 1 + max((row.request for row in rows), default=-1)
+    groups: dict[tuple[str, str], list[list[float]]] = {}
+    for row in rows:
+        values = groups.setdefault((row.metric, row.score), [[] for _ in range(n_requests)])
+        values[row.request].append(row.value)
+    return [
+        {"metric": metric, "score": score, "rows": values}
+        for (metric, score), values in groups.items()
+    ]

@@ -22,7 +22,7 @@ from smedit.editor import Editor, add_shifts
 from smedit.errors import DivergedError
 from smedit.language_model import LanguageModel, Shifts
 from smedit.locality import squared_norm
-from smedit.losses import accumulate_edit_loss, accumulate_kl_loss
+from smedit.losses import accumulate_edit_loss, accumulate_kl_loss, check_locality_prompts
 from smedit.tracing import trace
 
 log = logging.getLogger("smedit")
@@ -114,7 +114,10 @@ def train_in_sequence(
     ------
     DivergedError
         If a loss, gradient or shift is not finite; names method, pass and batch.
+    UserError
+        If KL lacks a locality prompt; see `check_locality_prompts`.
     """
+    check_locality_prompts(editor.method.locality, batches)
     optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
     steps: list[SequenceStep] = []
     start, n_steps = time.perf_counter(), settings.passes * len(batches)

@@ -27,7 +27,7 @@ from smedit.held_out import HeldOutText
 from smedit.language_model import LanguageModel
 from smedit.locality import squared_norm
 from smedit.memory import memory_mb
-from smedit.scores import RowScore, Scorer
+from smedit.scores import Scorer, by_request
 from smedit.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
@@ -194,14 +194,3 @@ class Stream:
 def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """The tensors whose name starts so, without that start."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def by_request(rows: Sequence[RowScore]) -> list[dict[str, Any]]:
-    """Per metric and score: the values of each request's rows."""
-    groups: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for row in rows:
-        groups.setdefault((row.metric, row.score), {}).setdefault(row.request, []).append(row.value)
-    return [
-        {"metric": metric, "score": score, "rows": list(values.values())}
-        for (metric, score), values in groups.items()
-    ]

@@ -24,9 +24,9 @@ from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.readers import load_requests
 from smedit.results import checksum
-from smedit.scores import RowScore
+from smedit.scores import RowScore, by_request
 from smedit.sequential_training import SequenceSettings, train_in_sequence
-from smedit.stream import Stream, by_request
+from smedit.stream import Stream
 
 log = logging.getLogger("smedit")
 

@@ -146,13 +146,12 @@ def all_rows_needed(config: Mapping[str, Any], model: str, dataset: str) -> dict
     cells = streams_of(config, model, dataset)
     if cells.empty:
         return needed
-    tuning = _part(config)["tuning"]
+    tuning, points = _part(config)["tuning"], stream_tuning_cells(config)
+    searched = ((points.model == model) & (points.dataset == dataset)).any()
+    train = int((cells.n_edits * cells.train_sequences).max())
     streams = {
-        "train": max(
-            int((cells.n_edits * cells.train_sequences).max()),
-            tuning["n_edits"] * tuning["train_sequences"],
-        ),
-        "tune": tuning["n_edits"] * tuning["n_sequences"],
+        "train": max(train, tuning["n_edits"] * tuning["train_sequences"] if searched else 0),
+        "tune": tuning["n_edits"] * tuning["n_sequences"] if searched else 0,
         "eval": int((cells.n_edits * cells.n_sequences).max()),
     }
     return {split: max(needed[split], streams[split]) for split in needed}

@@ -119,11 +119,11 @@ def make_evaluation(job: Mapping[str, Any], model: LanguageModel, n_edits: int) 
 
 def _requests(job: Mapping[str, Any], split: str, count: int) -> Sequence[EditRequest]:
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    rows = getattr(splits, split)
+    rows = splits.parts[split]
     if len(rows) < count:
         raise UserError(
-            f"benchmark: dataset {job['dataset']} has {len(rows)} {split} rows, {count} are "
-            "needed; use a smaller n_edits"
+            f"benchmark: dataset {job['dataset']} has {len(rows)} {split} rows"
+            f"{splits.why(split)}, {count} are needed; use a smaller n_edits"
         )
     return rows[:count]
 

@@ -11,7 +11,7 @@ import yaml
 from smedit.config import check_schema, nearest
 from smedit.errors import UserError
 from smedit.method import load_method
-from smedit.readers import count_rows
+from smedit.readers import splits_before_jobs
 
 PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
 
@@ -93,17 +93,18 @@ def check_enough_rows(path: Path, settings: Mapping[str, Any], config: Mapping[s
     UserError
         If not.
     """
-    rows = count_rows(settings["dataset"], config["datasets"][settings["dataset"]])
-    for part, section in parts_of(settings).items() if rows else ():
-        splits = ("train", "eval") if part == "paths" else ("train",)
+    splits = splits_before_jobs(settings["dataset"], config["datasets"][settings["dataset"]])
+    for part, section in parts_of(settings).items() if splits else ():
+        used = ("train", "eval") if part == "paths" else ("train",)
         sizes = section["n_edits"]
         largest = max(sizes) if isinstance(sizes, list) else sizes
         key = "n_edits"
         if "train_sequences" in section:
             largest, key = largest * section["train_sequences"], "n_edits × train_sequences"
-        for split in splits:
-            if largest > rows[split]:
+        for split in used:
+            rows = len(splits.parts[split])
+            if largest > rows:
                 raise UserError(
-                    f"{path}: {part}.{key}: {largest} is more than the {rows[split]} {split} "
-                    f"rows of {settings['dataset']}; use a smaller one"
+                    f"{path}: {part}.{key}: {largest} is more than the {rows} {split} rows of "
+                    f"{settings['dataset']}{splits.why(split)}; use a smaller one"
                 )

@@ -319,7 +319,7 @@ def test_only_the_named_files_of_a_repository_are_read(tmp_path, monkeypatch):
     zsre["files"]["eval"] = "eval.jsonl"
 
     splits = load_requests("d", {**spec, **zsre}, 0)
-    read = {request.subject for part in vars(splits).values() for request in part}
+    read = {request.subject for part in splits.parts.values() for request in part}
     assert read == {row["subject"].strip() for start in (0, 50) for row in hostile_rows(start)}
     with pytest.raises(UserError, match="dataset d, key files: names nothing; expected pool or"):
         load_requests("d", {**spec, "format": "counterfact"}, 0)
@@ -451,6 +451,7 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
     assert provenance["config"]["datasets"]["h"]["revision"] == COMMIT
     empty_list = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
     assert provenance["data_files"] == {"d": {"counterfact.json": empty_list}, "h": {}}
+    assert provenance["rows"] == {"d": {}, "h": {}}  # no job has read them
     files = provenance["model_files"]["m"]
     assert (
         files["model.safetensors"]

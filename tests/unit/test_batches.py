@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -53,3 +55,20 @@ def test_rows_of_a_chunk_can_be_limited():
     batch = edit_batch(make_requests(9), tiny_tokenizer(), minibatch=4).edit
     chunks = list(batch.chunks(torch.device("cpu"), Execution(max_rows=4)))
     assert [len(chunk.sequences) for chunk in chunks] == [4, 4, 1]
+
+
+def test_requests_without_a_locality_prompt_are_only_left_out_of_that_batch():
+    requests = make_requests(6)
+    bare = [dataclasses.replace(r, locality=()) if i % 2 else r for i, r in enumerate(requests)]
+    batch = edit_batch(bare, tiny_tokenizer(), minibatch=2)
+    half = edit_batch(requests[::2], tiny_tokenizer(), minibatch=2)
+    assert batch.locality.sequences == half.locality.sequences
+    assert len(batch.edit.sequences) == len(batch.paraphrase.sequences) == 6
+    assert batch.locality.weights.sum() == pytest.approx(2)  # two minibatches of the three
+
+
+def test_a_batch_may_have_no_locality_prompt_at_all():
+    requests = [dataclasses.replace(r, locality=()) for r in make_requests(3)]
+    locality = edit_batch(requests, tiny_tokenizer(), minibatch=2).locality
+    assert locality.sequences == ()
+    assert list(locality.chunks(torch.device("cpu"), Execution())) == []

@@ -7,12 +7,16 @@ import torch
 
 from smedit import jobs
 from smedit.cli import main
+from smedit.errors import UserError
+from smedit.facts import Splits, Tally
 from smedit.grid import CELL_COLUMNS
 from smedit.readers import load_requests
 from smedit.results import read_result, write_result
+from smedit.row_counts import row_counts
 from smedit.scores import RowScore, Scorer
 from smedit.tokenization import tokenize
 from tiny_models import build
+from write_provenance import recorded_counts
 
 HYPER = {
     "minibatch": 4,
@@ -97,6 +101,26 @@ def test_a_cell_on_a_model_with_a_way_of_its_own(tiny, tmp_path, model_type, mon
             sequence.answer_ids
         )
         assert accuracy == pytest.approx(correct.float().mean().item())
+
+
+def test_what_was_left_out_of_a_dataset_comes_into_the_provenance(tiny, tmp_path):
+    spec = {"format": "zsre", "source": "builtin", "target": "alt"}
+    frozen = tmp_path / "frozen/tiny/qa"
+    frozen.mkdir(parents=True)
+    out = ["--out", tmp_path / "states.safetensors", "--before", frozen / "seed~0.json"]
+    freeze = ["freeze", "--job", json.dumps(make_job(dataset_spec=spec)), *out]
+    assert main([str(argument) for argument in freeze]) == 0
+    counts = recorded_counts(tmp_path / "frozen", "qa")
+    assert counts == row_counts(load_requests("qa", spec, 0))
+    assert counts["eval"]["rows"] == 1042
+    assert recorded_counts(tmp_path / "frozen", "another") == {}
+
+
+def test_a_job_that_lacks_rows_says_what_was_left_out():
+    splits = Splits((), (), (), left_out=(Tally("train", "subject of another split", rows=3),))
+    message = r"are needed, there are 0 \(left out: 3 rows: subject of another split\); use fewer"
+    with pytest.raises(UserError, match=message):
+        jobs.rows_of({"dataset": "d"}, splits, "train", 3)
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):

@@ -1,11 +1,13 @@
 """Bad configurations: each gives one line that says what, where and what would be right."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from public_sizes import flat_trio, nested_pool, zsre_files
 
 from smedit.architectures import check_models
 from smedit.config import check_config, check_data, expand_modules
@@ -34,6 +36,75 @@ def test_the_paper_s_configuration_fits_the_schema_and_the_architectures(monkeyp
     check_config(read("paper"), SCHEMA)
     with pytest.raises(UserError, match=r"dataset zsre.*data"):  # only the data is missing
         check_data(read("paper"))
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory):
+    """A folder that holds `data`: stand-ins for ZsRE and for the flat CounterFact trio."""
+    folder = tmp_path_factory.mktemp("public")
+    write(folder / "data", zsre_files() | flat_trio())
+    return folder
+
+
+def write(folder, files):
+    folder.mkdir(exist_ok=True)
+    for name, rows in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def paper(dataset, **changes):
+    """The paper's configuration with one dataset."""
+    config = read("paper")
+    config["datasets"] = {dataset: {**config["datasets"][dataset], **changes}}
+    for part in (config, config["sequential"]):
+        for name, experiment in list(part["experiments"].items()):
+            if dataset not in experiment.get("datasets", [dataset]):
+                del part["experiments"][name]
+            else:
+                experiment["datasets"] = [dataset]
+    return config
+
+
+def test_the_published_recipe_plans_on_files_of_published_size(public, monkeypatch):
+    monkeypatch.chdir(public)
+    check_data(read("paper"))
+
+
+def test_rows_for_a_search_that_is_not_made_are_not_asked_for(public, monkeypatch):
+    monkeypatch.chdir(public)
+    config = paper("zsre", tune_share=0.2)
+    with pytest.raises(UserError) as caught:
+        check_data(config)
+    assert str(caught.value) == (
+        "config: dataset zsre has 15296 eval rows (of the subjects of its file 20 % are tune, 80 % "
+        "are eval), 18000 are needed; use fewer or smaller batches, a smaller eval_edits, or a "
+        "smaller tune_share of the dataset (tune has 3790 rows to spare)"
+    )
+    config = paper("zsre")
+    config["tuning"]["grid"] = {"SMEdit": {"lr": [1.0e-5, 1.0e-6]}}
+    with pytest.raises(UserError, match=r"zsre has 0 tune rows .* 0 % are tune.* a larger tune_sh"):
+        check_data(config)
+
+
+def test_what_was_left_out_stands_beside_the_rows_that_lack(public, monkeypatch):
+    monkeypatch.chdir(public)
+    config = paper("counterfact")
+    config["experiments"]["data_size"]["train_batches"] = [2]
+    with pytest.raises(UserError) as caught:
+        check_data(config)
+    assert str(caught.value) == (
+        "config: dataset counterfact has 9300 train rows (left out: 700 rows: subject of another "
+        "split; 2800 locality prompts: held by another split), 16384 are needed; use fewer or "
+        "smaller batches, or a smaller eval_edits"
+    )
+
+
+def test_the_published_recipe_plans_on_the_nested_file_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data", {"counterfact": nested_pool(n_prompts=1)})
+    check_data(paper("counterfact"))
+    with pytest.raises(UserError, match=r"6576 eval rows \(of the .* 60 % are train, 10 % are tun"):
+        check_data(paper("counterfact", tune_share=0.1))
 
 
 BAD = [
@@ -89,6 +160,8 @@ BAD = [
     ("datasets.worldfacts-qa.format", "zsrre", "unknown value 'zsrre'; did you mean 'zsre'?"),
     ("datasets.worldfacts-qa.target", DELETE, "worldfacts-qa: the key 'target' is missing"),
     ("datasets.worldfacts-qa.source", "folder", "the key 'data_dir' is missing"),
+    ("datasets.worldfacts-qa.contradictions", "drop", "unknown value 'drop'; known: keep, leave_o"),
+    ("datasets.worldfacts-qa.tune_share", 0.1, "tune_share: has no effect with the other keys"),
     ("datasets", {}, "datasets"),
     ("hyperparameters.lr", 0, "hyperparameters.lr: 0 is less than or equal to the minimum of 0"),
     ("hyperparameters.lr", float("nan"), "hyperparameters.lr: nan is not a finite number"),

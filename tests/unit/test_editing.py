@@ -209,3 +209,14 @@ def test_a_non_finite_step_names_method_batch_and_step():
     settings = dataclasses.replace(SETTINGS, reg_coef=float("inf"))
     with pytest.raises(UserError, match=r"batch 1, step 1: non-finite locality loss"):
         meta_train(make_editor(model), model, make_batches(model), 1, settings)
+
+
+def test_kl_needs_a_locality_prompt_in_every_batch_and_the_norm_needs_none():
+    model = make_model()
+    bare = [dataclasses.replace(r, locality=()) for r in make_requests(4)]
+    batches = [*make_batches(model, 1), edit_batch(bare, model.tokenizer, minibatch=4)]
+    (_, step) = meta_train(make_editor(model), model, batches, 1, SETTINGS)
+    assert step.locality_loss > 0
+    message = r"^training batch 2: no row has a locality prompt, which the KL loss needs; use larg"
+    with pytest.raises(UserError, match=message):
+        meta_train(make_editor(model, "MEND"), model, batches, 1, SETTINGS)

@@ -73,5 +73,12 @@ def test_rows_needed_is_the_most_that_any_job_reads():
     assert rows_needed(CONFIG, "c", "d") == {"train": 0, "tune": 0, "eval": 0}
 
 
+def test_rows_for_a_search_are_needed_only_where_something_is_searched():
+    config = {**CONFIG, "tuning": {**CONFIG["tuning"], "train_batches": 100}}
+    assert rows_needed(config, "a", "d") == {"train": 400, "tune": 6, "eval": 8}
+    config["tuning"]["grid"] = {"SMEdit": {"reg_coef": [0.5]}}
+    assert rows_needed(config, "a", "d") == {"train": 16, "tune": 0, "eval": 8}
+
+
 def test_a_cell_path_holds_every_setting():
     assert cell_path({"model": "a", "n_edits": 4}) == "model~a/n_edits~4"

@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from public_sizes import flat_trio, nested_pool
 
+from smedit import dataset_sources
 from smedit.errors import UserError
 from smedit.facts import Prompt
 from smedit.readers import count_rows, counterfact_request, load_requests, zsre_request
+from smedit.row_counts import row_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (ROOT / os.environ.get("SMEDIT_DATA", "../shared/data")).resolve()
@@ -238,7 +241,27 @@ def test_a_few_unusable_rows_are_left_out_and_reported(tmp_path, caplog):
         splits = load_requests("z", spec, 0)
     assert len(splits.train) == 58
     assert len(caplog.records) == 1
-    assert "left out 2 of 60 rows (rows 11, 21)" in caplog.text
+    assert "train.json, unusable: left out 2 of 60 rows (rows 11, 21); the first: " in caplog.text
+    assert splits.why("train") == " (left out: 2 rows: unusable)"
+
+
+def test_rows_are_counted_by_reason_also_of_a_file_that_is_then_cut(tmp_path, caplog):
+    train, evaluation = zsre_rows(60), zsre_rows(50, "Gate")
+    train[10]["alt"] = ""
+    train[20] = train[30]
+    evaluation[5]["src"] = "Who built it?"
+    spec = zsre_spec(tmp_path, train, evaluation)
+    with caplog.at_level(logging.WARNING, logger="smedit"):
+        summary = row_counts(load_requests("z", spec, 0))
+    assert summary["train"]["left_out"] == {
+        "unusable": {"rows": 1, "prompts": 0},
+        "the same as an earlier row": {"rows": 1, "prompts": 0},
+    }
+    assert summary["file"]["left_out"] == {"unusable": {"rows": 1, "prompts": 0}}
+    assert [len(record.args) for record in caplog.records] == [4, 4, 4]  # a line per reason
+    assert "row 31: the same as row 21; remove one of them" in caplog.text
+    whole = row_counts(load_requests("z", {**spec, "tune_share": 0}, 0))
+    assert whole["eval"]["left_out"] == summary["file"]["left_out"]
 
 
 def test_many_unusable_rows_are_an_error(tmp_path):
@@ -264,8 +287,94 @@ def test_a_missing_field_or_empty_counterfact_target_is_an_error_in_one_row(tmp_
 
 def test_an_empty_split_is_an_error(tmp_path):
     spec = zsre_spec(tmp_path, zsre_rows(5), zsre_rows(5))
-    with pytest.raises(UserError, match="dataset z: the train split is empty"):
+    message = r"z: the train split is empty \(left out: 5 rows: subject of another split\); give"
+    with pytest.raises(UserError, match=message):
         load_requests("z", spec, 0)
+
+
+def test_a_share_of_0_for_tune_leaves_the_evaluation_file_to_eval(tmp_path):
+    spec = zsre_spec(tmp_path, zsre_rows(5), zsre_rows(50, "Gate"))
+    for share, sizes in [(0, [5, 0, 50]), (0.1, [5, 5, 45]), (0.2, [5, 10, 40])]:
+        splits = load_requests("z", {**spec, "tune_share": share}, 0)
+        assert [len(part) for part in splits.parts.values()] == sizes
+    assert load_requests("z", spec, 0) == load_requests("z", {**spec, "tune_share": 0.2}, 0)
+    with pytest.raises(UserError, match=r"key tune_share: 0\.4 is not a number from 0 to b"):
+        load_requests("z", {**spec, "tune_share": 0.4}, 0)
+
+
+def test_a_split_of_an_official_file_may_not_be_empty_whatever_the_share(tmp_path):
+    files = {"train": flat_rows(5, "T"), "val": flat_rows(3, "E"), "edit": flat_rows(4, "E")}
+    spec = {**write(tmp_path, **{f"counterfact-{name}": rows for name, rows in files.items()})}
+    spec |= {"format": "counterfact"}
+    with pytest.raises(UserError, match=r"the tune split is empty \(left out: 3 rows: subject of"):
+        load_requests("c", spec, 0)
+    assert not load_requests("c", {**spec, "tune_share": 0}, 0).tune
+
+
+def test_contradictions_are_named_in_the_log_and_left_out_by_an_option(tmp_path, caplog):
+    evaluation = flat_rows(6, "E")
+    evaluation[2]["locality_prompt"] = "e 4  plays the"
+    evaluation.append({**evaluation[1], "target_new": "lute"})
+    files = {"train": flat_rows(5, "T"), "val": flat_rows(3, "V"), "edit": evaluation}
+    spec = write(tmp_path, **{f"counterfact-{name}": rows for name, rows in files.items()})
+    spec |= {"format": "counterfact"}
+    with caplog.at_level(logging.WARNING, logger="smedit"):
+        kept = load_requests("c", spec, 0)
+    rows, prompts = caplog.messages
+    assert rows.startswith("dataset c, eval: kept 1 row: an earlier row edits the prompt to ano")
+    assert "the first: 'E 1 plays the → lute'; contradictions: leave_out leaves them out" in rows
+    assert "kept 1 locality prompt: a row edits it to another answer" in prompts
+    assert "the first: 'e 4  plays the → oboe'" in prompts
+    left = load_requests("c", {**spec, "contradictions": "leave_out"}, 0)
+    assert (len(kept.eval), len(left.eval)) == (7, 6)
+    assert {r.subject for r in left.eval if not r.locality} == {"E 2"}
+    with pytest.raises(UserError, match="key contradictions: 'drop' is unknown; choose one of kee"):
+        load_requests("c", {**spec, "contradictions": "drop"}, 0)
+
+
+def test_the_built_in_facts_leave_nothing_out_and_contradict_nothing():
+    for spec in ({"format": "zsre", "target": "alt"}, {"format": "counterfact"}):
+        splits = load_requests("w", {**spec, "source": "builtin"}, 0)
+        assert not (splits.left_out or splits.contradictions or splits.shares)
+        assert all(request.locality for part in splits.parts.values() for request in part)
+
+
+def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):
+    monkeypatch.delitem(dataset_sources.BUILTIN_ROWS, "counterfact")
+    message = "key format: the built-in facts do not have 'counterfact'; choose one of zsre, or"
+    with pytest.raises(UserError, match=message):
+        load_requests("w", {"format": "counterfact", "source": "builtin"}, 0)
+
+
+def test_few_facts_of_a_flat_trio_of_published_size_go(tmp_path):
+    """28 % of its training rows share a locality prompt with evaluation, 7 % the subject."""
+    write(tmp_path, **flat_trio())
+    spec = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
+    splits = load_requests("c", spec, 0)
+    assert (len(splits.eval), len(splits.tune), len(splits.train)) == (10_000, 1_919, 9_300)
+    train = row_counts(splits)["train"]
+    assert train["without_locality_prompt"] == 2_800
+    assert train["left_out"] == {
+        "subject of another split": {"rows": 700, "prompts": 0},
+        "held by another split": {"rows": 0, "prompts": 2_800},
+    }
+    scored = {prompt.text for request in splits.eval for prompt in request.locality}
+    assert scored.isdisjoint(p.text for request in splits.train for p in request.locality)
+
+
+def test_no_fact_of_a_nested_file_of_published_size_goes(tmp_path):
+    rows = nested_pool()
+    spec = {**write(tmp_path, counterfact=rows), "format": "counterfact"}
+    splits = load_requests("c", spec, 0)
+    sizes = {part: len(requests) for part, requests in splits.parts.items()}
+    assert sizes == {"train": 13_151, "tune": 2_192, "eval": 6_576}
+    assert sum(sizes.values()) == len(rows)
+    # Nearly every row has some of its ten prompts left to train on.
+    assert sum(not request.locality for request in splits.train) < 0.03 * len(splits.train)
+    texts = [
+        {p.text for request in part for p in request.locality} for part in splits.parts.values()
+    ]
+    assert sum(map(len, texts)) == len(set.union(*texts))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +420,7 @@ def test_zsre_on_the_hub_is_read_file_by_file(hub):
         "files": {"train": "a.json", "eval": "b.json"},
     }
     splits = load_requests("z", spec, 0)
-    assert [len(part) for part in vars(splits).values()] == [6, 2, 8]
+    assert [len(part) for part in splits.parts.values()] == [6, 2, 8]
     assert hub.calls == [(HUB["repository"], name, REVISION) for name in ("a.json", "b.json")]
     assert count_rows("z", spec) is None
 
@@ -321,7 +430,7 @@ def test_counterfact_on_the_hub_is_one_pool(hub):
     hub.files = {"a.csv": {"train": rows}}
     spec = {**HUB, "format": "counterfact", "files": {"pool": "a.csv"}}
     splits = load_requests("c", spec, 0)
-    assert [len(part) for part in vars(splits).values()] == [12, 2, 6]
+    assert [len(part) for part in splits.parts.values()] == [12, 2, 6]
     assert hub.calls == [(HUB["repository"], "a.csv", REVISION)]
 
 
@@ -371,6 +480,11 @@ def test_the_public_zsre_files_are_read(caplog):
 def test_the_public_flat_counterfact_files_are_read():
     spec = {"format": "counterfact", "source": "folder", "data_dir": str(DATA)}
     counts = count_rows("counterfact", spec)
+    for split, tallies in row_counts(load_requests("counterfact", spec, 0)).items():
+        went = {reason: count["rows"] for reason, count in tallies["left_out"].items()}
+        assert set(went) <= {"subject of another split", "held by another split"}
+        assert went.get("held by another split", 0) == 0
+        assert tallies["contradictions"], split
     assert counts["eval"] == len(json.loads((DATA / "counterfact-edit.json").read_text()))
     assert counts["train"] > counts["eval"] > counts["tune"]
 

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from conftest import make_model, make_requests
 from smedit.batches import tokenize
 from smedit.facts import EditRequest, Prompt
-from smedit.scores import Scorer
+from smedit.scores import Scorer, by_request
 
 
 def log_likelihoods(model, text, answer):
@@ -63,3 +64,17 @@ def test_a_shared_prompt_is_scored_against_each_request_s_own_rival():
         float(table[0, model.tokenizer.convert_tokens_to_ids(w)]) for w in ("w3", "w4", "w5")
     )
     assert values == [float(own > rivals[0]), float(own > rivals[1]), 0.0]
+
+
+def test_a_request_without_a_locality_prompt_keeps_its_place():
+    model = make_model()
+    requests = make_requests(3)
+    requests[1] = dataclasses.replace(requests[1], locality=())
+    scores = by_request(Scorer(requests, model.tokenizer).score(model, {}))
+    lengths = {entry["metric"]: [len(values) for values in entry["rows"]] for entry in scores}
+    assert lengths == {
+        "efficacy": [1, 1, 1],
+        "generalization": [2, 2, 2],
+        "specificity": [1, 0, 1],
+    }
+    assert by_request([]) == []

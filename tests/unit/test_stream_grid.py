@@ -108,3 +108,9 @@ def test_a_configuration_may_have_no_streams():
     assert stream_tuning_cells(BATCH).empty
     assert all_rows_needed(BATCH, "a", "d") == rows_needed(BATCH, "a", "d")
     assert streams_of(BATCH, "a", "d").empty
+
+
+def test_rows_for_a_search_of_streams_are_needed_only_where_something_is_searched():
+    config = copy.deepcopy(CONFIG)
+    config["sequential"]["tuning"] |= {"train_sequences": 50, "grid": {"FT-L": {"lr": [1e-3]}}}
+    assert all_rows_needed(config, "a", "d") == {"train": 35, "tune": 0, "eval": 30}

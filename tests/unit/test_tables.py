@@ -9,6 +9,7 @@ from collect_tables import (
     collect,
     gains_table,
     mean_with_interval,
+    paired_gain,
     read_results,
     scores_table,
     timings_table,
@@ -66,6 +67,13 @@ def test_one_request_has_no_interval():
     measured = mean_with_interval([[1.0, 0.0]])
     assert measured["value"] == 50
     assert np.isnan(measured["ci_low"])
+
+
+def test_a_request_without_rows_counts_for_nothing():
+    assert mean_with_interval([[1.0], [], [0.0]]) == mean_with_interval([[1.0], [0.0]])
+    assert np.isnan(mean_with_interval([[], []])["value"])
+    ours, theirs = [[1.0], [], [1.0]], [[0.0], [], [1.0]]
+    assert paired_gain(ours, theirs) == paired_gain(ours[::2], theirs[::2])
 
 
 def test_the_interval_is_that_of_a_binomial_share():

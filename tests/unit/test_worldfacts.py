@@ -169,7 +169,7 @@ def test_about_a_quarter_of_the_subjects_is_reserved(facts):
 
 @pytest.mark.parametrize("spec", [QA, CLOZE])
 def test_a_batch_never_holds_two_targets_for_one_prompt(spec):
-    for part in vars(load_requests("worldfacts", spec, seed=1)).values():
+    for part in load_requests("worldfacts", spec, seed=1).parts.values():
         prompts = Counter(request.edit.text for request in part)
         assert max(prompts.values()) == 1
 
@@ -194,6 +194,6 @@ def test_the_true_answer_reaches_the_request():
 @pytest.mark.parametrize("form", ["zsre", "counterfact"])
 def test_no_locality_prompt_is_in_two_splits(form):
     splits = load_requests("worldfacts", {"format": form, "source": "builtin", "target": "alt"}, 0)
-    texts = [{p.text for r in part for p in r.locality} for part in vars(splits).values()]
+    texts = [{p.text for r in part for p in r.locality} for part in splits.parts.values()]
     assert all(texts)
     assert sum(map(len, texts)) == len(set.union(*texts))

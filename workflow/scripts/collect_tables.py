@@ -108,7 +108,7 @@ def mean_with_interval(rows: list[list[float]]) -> dict[str, float]:
     Parameters
     ----------
     rows
-        The row values of each request, in [0, 1].
+        The row values of each request, in [0, 1]. A request without any counts for nothing.
 
     Returns
     -------
@@ -116,10 +116,11 @@ def mean_with_interval(rows: list[list[float]]) -> dict[str, float]:
         ``value``, ``standard_error``, ``ci_low`` and ``ci_high`` (95 %, percentile bootstrap over
         requests), all in percent, ``n_rows`` and ``n_requests``.
     """
+    rows = [values for values in rows if values]
     sums = np.array([sum(r) for r in rows])
     counts = np.array([len(r) for r in rows])
     return {
-        "value": 100 * sums.sum() / counts.sum(),
+        "value": 100 * sums.sum() / counts.sum() if rows else float("nan"),
         **interval((sums, counts), _percent),
         "n_rows": int(counts.sum()),
         "n_requests": len(rows),
@@ -204,15 +205,16 @@ def paired_gain(ours: list[list[float]], theirs: list[list[float]]) -> dict[str,
     Parameters
     ----------
     ours, theirs
-        The row values, in [0, 1], of the same requests.
+        The row values, in [0, 1], of the same requests. One without any counts for nothing.
 
     Returns
     -------
     dict
         ``gain`` with its uncertainty over requests, as in `mean_with_interval`.
     """
-    counts = np.array([len(r) for r in ours])
-    difference = np.array([sum(r) for r in ours]) - [sum(r) for r in theirs]
+    pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0]]
+    counts = np.array([len(r) for r, _ in pairs])
+    difference = np.array([sum(r) for r, _ in pairs]) - [sum(r) for _, r in pairs]
     return {
         "gain": float(_percent(difference, counts, 0)),
         **interval((difference, counts), _percent),

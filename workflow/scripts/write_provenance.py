@@ -20,6 +20,7 @@ from smedit.config import config_text
 from smedit.errors import with_status
 from smedit.files import refuse, replacing
 from smedit.readers import data_files
+from smedit.results import read_result
 
 MODELS = Path("resources/models")
 PACKAGES = (
@@ -56,6 +57,7 @@ def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
         "job_seconds": job_seconds(results / "benchmarks"),
         "model_files": {name: model_files(MODELS / name) for name in config["models"]},
         "data_files": {name: file_sums(name, spec) for name, spec in config["datasets"].items()},
+        "rows": {name: recorded_counts(results / "frozen", name) for name in config["datasets"]},
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "config": config,
     }
@@ -77,6 +79,18 @@ def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
     """File → SHA-256 of a dataset in a folder; a revision or this package fixes the others."""
     files = data_files(name, spec)
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def recorded_counts(frozen: Path, dataset: str) -> dict[str, Any]:
+    """Rows of each split of a dataset, and what was left out and why, as `freeze` counted them.
+
+    They are the same for every model and seed. Empty if no job of this run has read the dataset.
+    """
+    for path in sorted(frozen.glob(f"*/{dataset}/seed~*.json")):
+        counts = read_result(path).get("dataset")  # an earlier version of the suite wrote none
+        if counts:
+            return counts
+    return {}
 
 
 def git_state() -> dict[str, Any]:
