@@ -161,7 +161,8 @@ def edit_batch(requests: Sequence[EditRequest], tokenizer: Tokenizer, minibatch:
     """Tokenize and batch the edit, paraphrase and locality prompts, each sorted by itself."""
 
     def batch(prompts: list[Prompt]) -> TokenBatch:
-        return token_batch([tokenize(tokenizer, p.text, p.answer) for p in prompts], minibatch)
+        sequences = [tokenize(tokenizer, p.text, p.answer, p.between) for p in prompts]
+        return token_batch(sequences, minibatch)
 
     return EditBatch(
         edit=batch([r.edit for r in requests]),

@@ -25,11 +25,14 @@ class Prompt:
         The answer, without a leading space.
     other_answer : str or None, default None
         The competing answer; None for ZsRE, where a score needs only one answer.
+    between : str, default " "
+        What stands between the prompt and its answers: a space, or nothing.
     """
 
     text: str
     answer: str
     other_answer: str | None = None
+    between: str = " "
 
 
 @dataclass(frozen=True)

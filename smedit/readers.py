@@ -67,8 +67,8 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
         The dataset's name in the configuration, for messages.
     spec : mapping
         ``format`` and ``source``; ``target`` for ZsRE; ``data_dir`` for a folder; ``repository``,
-        ``revision`` and ``files`` for the hub; ``tune_share`` and ``contradictions`` if wanted. See
-        docs/datasets.md.
+        ``revision`` and ``files`` for the hub; ``tune_share``, ``contradictions`` and
+        ``space_before_answer`` if wanted. See docs/datasets.md.
     seed : int
         Seed of the order within the splits; who is in which split never changes.
 
@@ -86,6 +86,8 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     form = _choice(name, spec, "format", FORMATS)
     source = _choice(name, spec, "source", SOURCES)
     read_row = FORMATS[form](name, spec)
+    if not _space_before_answer(name, spec):
+        read_row = _without_space(read_row)
     tune_share = _tune_share(name, spec)
     leave_out = _choice(name, {"contradictions": "keep", **spec}, "contradictions", CONTRADICTIONS)
     parts: dict[str, list[EditRequest]] = {}
@@ -164,6 +166,33 @@ def _choice(name: str, spec: Mapping[str, Any], key: str, known: Collection[str]
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
     raise UserError(f"dataset {name}, key {key}: {shown(value)} is unknown; {hint}")
+
+
+def _space_before_answer(name: str, spec: Mapping[str, Any]) -> bool:
+    value = spec.get("space_before_answer", True)
+    if not isinstance(value, bool):
+        raise UserError(
+            f"dataset {name}, key space_before_answer: {shown(value)} is neither true nor false; "
+            "correct it"
+        )
+    return value
+
+
+def _without_space(read_row: RowReader) -> RowReader:
+    """Read rows whose answers follow their prompts without a space."""
+
+    def read(row: Mapping[str, Any], where: str) -> EditRequest:
+        request = read_row(row, where)
+        edit, *others = (
+            replace(prompt, between="")
+            for prompt in (request.edit, *request.paraphrases, *request.locality)
+        )
+        n = len(request.paraphrases)
+        return replace(
+            request, edit=edit, paraphrases=tuple(others[:n]), locality=tuple(others[n:])
+        )
+
+    return read
 
 
 def _tune_share(name: str, spec: Mapping[str, Any]) -> float | None:

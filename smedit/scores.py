@@ -21,7 +21,7 @@ import torch
 
 from smedit.batches import token_batch
 from smedit.errors import DivergedError
-from smedit.facts import EditRequest
+from smedit.facts import EditRequest, Prompt
 from smedit.language_model import LanguageModel, Shifts
 from smedit.tokenization import TokenizedPrompt, Tokenizer, tokenize
 
@@ -81,8 +81,8 @@ class Scorer:
         inputs: dict[tuple[tuple[int, ...], int], int] = {}
         sequences: list[TokenizedPrompt] = []
 
-        def query(text: str, answer: str) -> _Query:
-            sequence = tokenize(tokenizer, text, answer)
+        def query(prompt: Prompt, answer: str) -> _Query:
+            sequence = tokenize(tokenizer, prompt.text, answer, prompt.between)
             key = sequence.forward_key
             if key not in inputs:
                 inputs[key] = len(sequences)
@@ -98,9 +98,9 @@ class Scorer:
             }
             for metric, group in prompts.items():
                 for prompt in group:
-                    own, rival, other = query(prompt.text, prompt.answer), None, None
+                    own, rival, other = query(prompt, prompt.answer), None, None
                     if prompt.other_answer is not None:
-                        other = query(prompt.text, prompt.other_answer)
+                        other = query(prompt, prompt.other_answer)
                         rival = _Query(own.inputs, other.token_ids[: len(own.token_ids)])
                     self._rows.append(_Row(metric, number, own, rival, other))
         self._batch = token_batch(sequences, minibatch=len(sequences))

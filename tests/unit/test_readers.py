@@ -390,6 +390,22 @@ def test_unknown_settings_are_named(change, message):
         load_requests("z", {"format": "zsre", "source": "builtin", "target": "alt", **change}, 0)
 
 
+def test_answers_may_follow_without_a_space(tmp_path):
+    spec = zsre_spec(tmp_path, zsre_rows(6), zsre_rows(10, "Gate"))
+    with_space = load_requests("z", spec, 0).eval[0]
+    without = load_requests("z", {**spec, "space_before_answer": False}, 0).eval[0]
+    for request, between in ((with_space, " "), (without, "")):
+        prompts = (request.edit, *request.paraphrases, *request.locality)
+        assert {prompt.between for prompt in prompts} == {between}
+    assert (without.edit.text, without.edit.answer) == (
+        with_space.edit.text,
+        with_space.edit.answer,
+    )
+    assert len(without.paraphrases) == len(without.locality) == 1
+    with pytest.raises(UserError, match="space_before_answer: 'no' is neither true nor false"):
+        load_requests("z", {**spec, "space_before_answer": "no"}, 0)
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """Stand in for ``datasets.load_dataset``: serves ``hub.files`` and records its calls."""

@@ -11,8 +11,11 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from conftest import tiny_tokenizer
+from smedit.batches import edit_batch
 from smedit.errors import UserError
+from smedit.facts import EditRequest, Prompt
 from smedit.model_trial import try_tokenizer
+from smedit.scores import Scorer
 from smedit.tokenization import KnownTokens, cut, tokenize
 
 TEXTS = ["the capital of Arvo is Quill", "Paris is the capital of France"] * 9
@@ -86,6 +89,17 @@ def test_an_answer_may_follow_without_a_space():
     tokenizer = byte_level()
     sequence = tokenize(tokenizer, 'they call it "', "Quill", between="")
     assert tokenizer.decode(sequence.answer_ids) == "Quill"
+
+
+def test_training_and_scoring_respect_what_stands_between():
+    tokenizer = byte_level()
+    prompt = Prompt('they call it "', "Quill", "Paris", between="")
+    request = EditRequest("it", prompt, (prompt,), (prompt,), None)
+    batch = edit_batch([request], tokenizer, minibatch=4)
+    for part in (batch.edit, batch.paraphrase, batch.locality):
+        assert tokenizer.decode(part.sequences[0].answer_ids) == "Quill"
+    answers = {tokenizer.decode(s.answer_ids) for s in Scorer([request], tokenizer).sequences}
+    assert answers == {"Quill", "Paris"}
 
 
 def test_what_a_tokenizer_would_join_is_kept_apart_and_counted():
