@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from smedit.errors import UserError
 from smedit.grid import experiment_cells, grid_cells
+from smedit.method import variant_name
 from smedit.sums import write_sums
 
 ROOT = Path(__file__).parents[2]
@@ -320,6 +321,14 @@ def test_a_variant_looks_the_same_in_every_configuration():
     assert list(both) == ["MALMEN + MBPS", "ALPHA"]
     assert both["ALPHA"].color != both["MALMEN + MBPS"].color
     assert (both["ALPHA"].line, both["ALPHA"].filled) == ("--", False)
+
+
+def test_a_variant_without_a_locality_loss_looks_like_no_other():
+    names = [variant_name("SMEdit", 2, locality) for locality in ("norm", "kl", "none")]
+    assert names == ["SMEdit", "SMEdit, KL", "SMEdit, no locality loss"]
+    rows = [{"method": "SMEdit", "bp_steps": 2, "variant": n, "label": n} for n in names]
+    styles = script("figures_style").variant_styles(pd.DataFrame(rows))
+    assert len(set(styles.values())) == 3
 
 
 def test_nothing_imports_torch():

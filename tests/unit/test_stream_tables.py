@@ -193,6 +193,7 @@ HYPER = ("lr", "meta_lr", "loc_coef", "reg_coef", "reg_power", "back_depth", "bo
     [
         ("SMEdit", "norm", {"lr", "meta_lr", "reg_coef", "reg_power", "rank"}),
         ("SMEdit", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
+        ("SMEdit", "none", {"lr", "meta_lr", "rank"}),
         ("MEND", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
         ("RLEdit", "kl", {"lr", "meta_lr", "loc_coef", "back_depth", "rank"}),
         ("UltraEdit", "none", {"lr"}),
