@@ -199,7 +199,9 @@ def _ticks(axes: Axes, ticks: Sequence[int]) -> None:
 
 
 def log_seconds(axes: Axes) -> None:
-    """A logarithmic y axis in seconds, with plain numbers."""
+    """A logarithmic y axis in seconds, with plain numbers; linear if there is nothing to show."""
+    if math.isinf(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
