@@ -22,6 +22,7 @@ from smedit.files import refuse, replacing
 from smedit.readers import data_files
 
 MODELS = Path("resources/models")
+SUITE = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "smedit",
     "torch",
@@ -80,11 +81,13 @@ def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit, and whether source files differ from it; null outside a git checkout."""
+    """The suite's commit, and whether its files differ from it; null outside a git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["git", *arguments], cwd=SUITE, capture_output=True, text=True, check=True
+            )
         except (OSError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()
