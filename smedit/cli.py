@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smedit import warm_start
-from smedit.errors import UserError, message
+from smedit.errors import INTERRUPTED, UserError, message
 from smedit.files import refuse
 from smedit.results import result_with, write_result
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {reason}; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 

@@ -10,6 +10,7 @@ from snakemake.utils import Paramspace
 from smedit.config import check_config, check_data
 from smedit.errors import UserError, message
 from smedit.files import SUITE
+from smedit.gpu_slots import GPUS
 from smedit.grid import cell_path, grid_cells, tuning_cells
 from smedit.job_settings import (
     cell_job,
@@ -32,6 +33,8 @@ os.environ.setdefault(
 # in the working folder, which may be another (--directory, --snakefile).
 ROOT = Path(str(workflow.current_basedir)).parent
 os.environ[SUITE] = str(ROOT.resolve())
+given = workflow.global_resources["gpu"] if "gpu" in workflow.global_resources else ""
+os.environ[GPUS] = str(getattr(given, "value", given))  # a number in older versions
 if ROOT.samefile(Path.cwd()):
     ROOT = Path()
 
