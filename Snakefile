@@ -15,7 +15,7 @@ min_version("9.8")
 # A configuration given with --configfile stands alone; nothing of the default is mixed in.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/suite.smk"
@@ -42,7 +42,7 @@ onstart:
             warm_start.start(min(config["threads"], workflow.cores))
 
 
-SMOKE = yaml.safe_load(Path("config/smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
 KEPT.append(SMOKE["results_dir"])
 
 

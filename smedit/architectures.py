@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from smedit.config import expand_modules
 from smedit.errors import UserError
-from smedit.files import user_path
+from smedit.files import suite_path, user_path
 from smedit.language_model import weight_shape
 
 
@@ -115,8 +115,10 @@ def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
         As `check_edit_modules` and `module_shapes`.
     """
     for name, spec in models.items():
-        architecture = spec.get("architecture")
         if spec["source"] == "path":
             architecture = user_path(spec["path"]) / "config.json"
-        if architecture is not None:
-            check_edit_modules(name, expand_modules(spec["edit_modules"]), Path(architecture))
+        elif "architecture" in spec:
+            architecture = suite_path(spec["architecture"])
+        else:
+            continue
+        check_edit_modules(name, expand_modules(spec["edit_modules"]), architecture)

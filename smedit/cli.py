@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smedit import warm_start
-from smedit.errors import DivergedError, UserError, message
+from smedit.errors import INTERRUPTED, UserError, message
 from smedit.files import refuse
 from smedit.results import result_with, write_result
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {reason}; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 
@@ -156,17 +156,10 @@ def _freeze(options: argparse.Namespace) -> None:
 
 
 def _run_cell(options: argparse.Namespace) -> None:
-    from smedit.experiment import diverged_result, run_cell
+    from smedit.experiment import run_cell
 
     job = _with_chosen(options, "batches")
-    try:
-        result = run_cell(job, options.states, options.before)
-    except DivergedError as error:
-        if job["split"] != "tune":
-            raise
-        log.info("this point of the search counts as the worst: %s", error)
-        result = diverged_result(job, error)
-    write_result(result, options.out, options.job)
+    write_result(run_cell(job, options.states, options.before), options.out, options.job)
 
 
 def _run_stream(options: argparse.Namespace) -> None:

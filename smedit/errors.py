@@ -9,6 +9,9 @@ from typing import Any, ParamSpec
 Arguments = ParamSpec("Arguments")
 
 
+INTERRUPTED = "interrupted; the same command goes on where it was"
+
+
 class UserError(Exception):
     """Bad input or a failed run: one line that says what, where and what to do.
 

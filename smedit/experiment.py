@@ -32,7 +32,7 @@ from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.readers import load_requests
-from smedit.results import write_result
+from smedit.results import joined, write_result
 from smedit.row_counts import row_counts
 from smedit.scores import RowScore, Scorer, by_request
 
@@ -115,10 +115,14 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
     Returns
     -------
     dict
-        JSON-ready: ``settings``, ``training`` (per step), ``scores`` (per stage, metric and
-        score: the values of each request's rows), ``seconds`` and ``memory_mb``.
+        JSON-ready: ``settings``, ``environment``, ``training`` (per step), ``scores`` (per stage,
+        metric and score: the values of each request's rows), ``seconds``, ``memory_mb``, and
+        ``diverged``: None, or why training or editing came to an end. Then there are the unedited
+        model's scores alone, and what training measured if it was completed.
     """
     settings, hyper = job["settings"], job["hyperparameters"]
+    part = {"split": job["split"], "eval_edits": job["eval_edits"]}
+    every_setting = joined(settings, hyper, part)
     if not load_method(settings["method"]).for_batches:
         raise UserError(f"{settings['method']} edits in sequence only; use run-stream")
     n_edits, bp_steps = settings["n_edits"], settings["bp_steps"]
@@ -137,58 +141,36 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
     train = rows_of(job, splits, "train", n_edits * settings["train_batches"])
     batches = [_edit_batch(part, model, hyper) for part in cut(train, n_edits)]
     editor = make_editor(settings, hyper, model)
-    with clock.phase("train"):
-        steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
-    memory["train"] = peak_memory_mb(model.device)
-
+    parts = cut(requests, n_edits)
     rows = [
         (0, RowScore(**row))
         for row in frozen["unedited"][job["split"]]
         if row["request"] < job["eval_edits"]
     ]
-    trained = {name: value.clone() for name, value in editor.state_dict().items()}
-    parts = cut(requests, n_edits)
-    for number, part in enumerate(parts):
-        editor.load_state_dict(trained)  # every batch is edited on its own, from W₀
-        try:
-            scored = _edit_and_score(
-                editor, model, part, bp_steps, hyper, job["split"] == "eval", clock
-            )
-        except DivergedError as error:
-            raise DivergedError(
-                f"{settings['method']}, eval batch {number + 1}: {error}"
-            ) from error
-        rows += [
-            (stage, dataclasses.replace(row, request=row.request + number * n_edits))
-            for stage, row in scored
-        ]
-        log.info("edited and scored batch %d/%d", number + 1, len(parts))
-    memory["evaluate"] = peak_memory_mb(model.device)
+    steps, diverged = [], None
+    try:
+        with clock.phase("train"):
+            steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
+        seconds["train"], memory["train"] = clock.seconds["train"], peak_memory_mb(model.device)
+        rows += _evaluate(job, editor, model, parts, clock)
+        for name in ("edit", "score"):
+            seconds[name] = clock.seconds[name] / len(parts)  # per batch of n_edits
+        memory["evaluate"] = peak_memory_mb(model.device)
+    except DivergedError as error:
+        log.warning("the cell ends here: %s", error)
+        diverged = str(error)
     computed = len(model.states) - frozen_before
     if computed:
         log.info("%d sequences were not among the frozen states and were computed", computed)
-    seconds.update(clock.seconds)
-    for name in ("edit", "score"):
-        seconds[name] /= len(parts)  # per batch of n_edits
     return {
-        "settings": {
-            **settings,
-            **hyper,
-            "split": job["split"],
-            "eval_edits": len(parts) * n_edits,
-        },
+        "settings": every_setting | {"eval_edits": len(parts) * n_edits},
         "environment": environment(job, model),
         "training": [dataclasses.asdict(step) for step in steps],
         "scores": _aggregate(rows),
         "seconds": seconds,
         "memory_mb": memory,
+        "diverged": diverged,
     }
-
-
-def diverged_result(job: Mapping[str, Any], error: DivergedError) -> dict[str, Any]:
-    """The result of a point of the search that diverged: its settings and why, no scores."""
-    settings = {**job["settings"], **job["hyperparameters"], "eval_edits": job["eval_edits"]}
-    return {"settings": {**settings, "split": job["split"]}, "scores": [], "diverged": str(error)}
 
 
 def _edit_batch(
@@ -206,6 +188,35 @@ def _training(settings: Mapping[str, Any], hyper: Mapping[str, Any]) -> Training
         adam_repeats=settings["adam_repeats"],
         train_from=settings["train_from"],
     )
+
+
+def _evaluate(
+    job: Mapping[str, Any],
+    editor: Editor,
+    model: LanguageModel,
+    parts: Sequence[Sequence[EditRequest]],
+    clock: Clock,
+) -> list[tuple[int, RowScore]]:
+    """Scores with their stage of every batch, each edited on its own, from W₀."""
+    settings, hyper = job["settings"], job["hyperparameters"]
+    trained = {name: value.clone() for name, value in editor.state_dict().items()}
+    rows: list[tuple[int, RowScore]] = []
+    for number, part in enumerate(parts):
+        editor.load_state_dict(trained)
+        try:
+            scored = _edit_and_score(
+                editor, model, part, settings["bp_steps"], hyper, job["split"] == "eval", clock
+            )
+        except DivergedError as error:
+            raise DivergedError(
+                f"{settings['method']}, eval batch {number + 1}: {error}"
+            ) from error
+        first = number * settings["n_edits"]
+        rows += [
+            (stage, dataclasses.replace(row, request=row.request + first)) for stage, row in scored
+        ]
+        log.info("edited and scored batch %d/%d", number + 1, len(parts))
+    return rows
 
 
 def _edit_and_score(

@@ -86,6 +86,20 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for such a user
 
 
+SUITE = "SMEDIT_SUITE"
+"""The environment variable that names the suite's folder to the jobs of a run."""
+
+
+def suite_path(text: str) -> Path:
+    """A path that the working folder has, else the suite's folder; as written if neither has it.
+
+    A setting keeps the path as it is written: which folder it was found in is no part of a job.
+    """
+    path = Path(text)
+    of_suite = Path(os.environ.get(SUITE, ""), path)
+    return of_suite if of_suite.exists() and not path.exists() else path
+
+
 def check_writable(folders: Iterable[str]) -> None:
     """Check that files can be made in folders, or that these can be made.
 

@@ -162,12 +162,13 @@ def _update(
 
     with clock.phase("edit loss"):
         edit_loss = accumulate_edit_loss(model, batch.paraphrase, add_shifts(base, leaves))
+    locality_loss = 0.0
     with clock.phase("locality loss"):
         if editor.method.locality == "kl":
             locality_loss = accumulate_kl_loss(
                 model, batch.locality, {}, add_shifts(base, leaves), settings.loc_coef
             )
-        else:
+        elif editor.method.locality == "norm":
             norm = settings.reg_coef * squared_norm(add_shifts(base, leaves).values())
             norm.backward()
             locality_loss = norm.item()

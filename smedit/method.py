@@ -19,6 +19,9 @@ ShiftRule = Literal["outer_product", "least_squares", "standardized_least_square
 Locality = Literal["kl", "norm", "none"]
 StreamTraining = Literal["in_sequence", "in_batches", "none"]
 
+LOCALITY_NAMES: dict[Locality, str] = {"kl": "KL", "norm": "norm", "none": "no locality loss"}
+"""Locality loss → what a variant's name says of it."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -35,7 +38,8 @@ class Method:
         Backpropagation steps per edit. More than one is MBPS, but in fine-tuning, where they are
         the most gradient steps of a batch.
     locality
-        What protects other knowledge in meta-training: ``kl``, ``norm``, or ``none``.
+        What protects other knowledge in meta-training: ``kl``, ``norm``, or ``none``: the edit
+        loss alone.
     rank, n_blocks
         Size of the hypernetwork as published (arXiv 2508.04012, appendix); with no blocks there is
         nothing to train, and keys and gradients are standardized only.
@@ -110,7 +114,7 @@ def variant_name(method: str, bp_steps: int, locality: str) -> str:
     elif bp_steps == 1 < default.bp_steps:
         name += " w/o MBPS"
     if locality != default.locality:
-        name += f", {'KL' if locality == 'kl' else 'norm'}"
+        name += f", {LOCALITY_NAMES[locality]}"
     return name
 
 

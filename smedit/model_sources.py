@@ -42,6 +42,7 @@ from smedit.files import (
     flush,
     opened,
     refuse,
+    suite_path,
     user_path,
     what_changed,
 )
@@ -300,7 +301,7 @@ def _source(
 
 
 def _copy_architecture(spec: Mapping[str, Any], folder: Path) -> None:
-    architecture = Path(spec["architecture"])
+    architecture = suite_path(spec["architecture"])
     module_shapes(architecture)
     shutil.copyfile(architecture, folder / "config.json")
 
@@ -331,7 +332,7 @@ def _check_folder(name: str, spec: Mapping[str, Any], folder: Path) -> None:
     if not any(file.startswith(("tokenizer", "vocab")) for file in found):
         raise UserError(f"model {name!r}: {folder} has no tokenizer files")
     if "architecture" in spec:
-        expected = module_shapes(Path(spec["architecture"]))
+        expected = module_shapes(suite_path(spec["architecture"]))
         if module_shapes(folder / "config.json") != expected:
             raise UserError(
                 f"model {name!r}: its linear modules are not those of {spec['architecture']}; "

@@ -19,6 +19,23 @@ def checksum(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def joined(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several kinds in one mapping, in order.
+
+    Raises
+    ------
+    UserError
+        If two parts have the same name, as one value would silently stand for both.
+    """
+    whole: dict[str, Any] = {}
+    for part in parts:
+        twice = sorted(set(whole) & set(part))
+        if twice:
+            raise UserError(f"two settings have the name {twice[0]!r}; rename one of them")
+        whole |= part
+    return whole
+
+
 def write_result(
     result: Mapping[str, Any], out: Path, job: Mapping[str, Any] | None = None
 ) -> None:

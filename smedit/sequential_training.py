@@ -168,17 +168,17 @@ def _train_on(
 
     leaves = {name: shift.clone().requires_grad_() for name, shift in total.items()}
     edit_loss = locality_loss = 0.0
-    kl = editor.method.locality == "kl"
+    locality = editor.method.locality
     for age, batch in enumerate(reversed(recent)):
         weight = settings.time_decay**age
         with clock.phase("edit loss"):
             edit_loss += accumulate_edit_loss(model, batch.paraphrase, leaves, weight)
         with clock.phase("locality loss"):
-            if kl:
+            if locality == "kl":
                 scale = weight * settings.loc_coef
                 locality_loss += accumulate_kl_loss(model, batch.locality, before, leaves, scale)
     with clock.phase("locality loss"):
-        if not kl:
+        if locality == "norm":
             norm = settings.reg_coef**settings.reg_power * squared_norm(leaves.values())
             norm.backward()
             locality_loss = norm.item()

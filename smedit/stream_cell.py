@@ -23,7 +23,7 @@ from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
 from smedit.readers import load_requests
-from smedit.results import checksum
+from smedit.results import checksum, joined
 from smedit.scores import RowScore, by_request
 from smedit.sequential_training import SequenceSettings, train_in_sequence
 from smedit.stream import Stream
@@ -55,6 +55,7 @@ def run_stream(
         ended early, or None).
     """
     settings, hyper = job["settings"], job["hyperparameters"]
+    every_setting = joined(settings, hyper, {"split": job["split"]})
     n_edits, n_sequences = settings["n_edits"], settings["n_sequences"]
     frozen = read_before(job, states, before)
     model = open_model(job, states, frozen["tokens"])
@@ -84,7 +85,7 @@ def run_stream(
         log.warning("the stream ends here: %s", error)
         diverged = {"batches": stream.done, "why": str(error)}
     return {
-        "settings": {**settings, **hyper, "split": job["split"]},
+        "settings": every_setting,
         "environment": environment(job, model),
         "training": stream.record.get("training", []),
         "points": stream.points or [_unedited(frozen, job["split"], n_edits * n_sequences)],

@@ -54,6 +54,7 @@ THREADS = (
 PER_JOB = {
     *("TMPDIR", "TMP", "TEMP", "TEMPDIR", "PWD", "OLDPWD", "SHLVL", "_"),
     *("PS1", "PS2", "PS4", "OPTIND"),  # an activated virtual environment exports PS1
+    "CUDA_VISIBLE_DEVICES",  # a job that asks for GPUs has its own; this server uses none
     SERVER,
 }
 """Variables that Snakemake or a job's shell sets or removes; none changes a number."""

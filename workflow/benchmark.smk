@@ -6,7 +6,7 @@ from smedit.config import expand_modules
 from smedit.stream_grid import stream_hyperparameters
 
 
-configfile: "config/config.yaml"
+configfile: f"{workflow.basedir}/../config/config.yaml"
 
 
 include: "suite.smk"
@@ -17,21 +17,21 @@ onstart:
     begin_run()
 
 
-BENCHMARK_FILES = ["benchmark", "benchmark-gpu"]
+BENCHMARK_FILES = {
+    name: ROOT / f"config/{name}.yaml" for name in ("benchmark", "benchmark-gpu")
+}
 
 try:
     BENCHMARKS = {
         name: read_settings(
-            Path(f"config/{name}.yaml"),
-            config,
-            Path("workflow/schemas/benchmark.schema.yaml"),
+            path, config, ROOT / "workflow/schemas/benchmark.schema.yaml"
         )
-        for name in BENCHMARK_FILES
+        for name, path in BENCHMARK_FILES.items()
     }
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
     if workflow.is_main_process:
         for name, settings in BENCHMARKS.items():
-            check_enough_rows(Path(f"config/{name}.yaml"), settings, config)
+            check_enough_rows(BENCHMARK_FILES[name], settings, config)
         check_models(RANDOM_MODELS)
 except (UserError, OSError) as error:
     raise WorkflowError(message(error)) from None

@@ -9,6 +9,8 @@ from snakemake.utils import Paramspace
 
 from smedit.config import check_config, check_data
 from smedit.errors import UserError, message
+from smedit.files import SUITE
+from smedit.gpu_slots import GPUS
 from smedit.grid import cell_path, grid_cells, tuning_cells
 from smedit.job_settings import (
     cell_job,
@@ -27,7 +29,16 @@ os.environ.setdefault(
     "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864",
 )
 
-SCRIPTS = Path("workflow/scripts")
+# The suite's folder. What a run reads of the suite lies there; models, results, figures and data lie
+# in the working folder, which may be another (--directory, --snakefile).
+ROOT = Path(str(workflow.current_basedir)).parent
+os.environ[SUITE] = str(ROOT.resolve())
+given = workflow.global_resources["gpu"] if "gpu" in workflow.global_resources else ""
+os.environ[GPUS] = str(getattr(given, "value", given))  # a number in older versions
+if ROOT.samefile(Path.cwd()):
+    ROOT = Path()
+
+SCRIPTS = ROOT / "workflow/scripts"
 TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tuning"]
 STREAM_TABLES = [
     "sequential",
@@ -40,7 +51,7 @@ STREAM_TABLES = [
 ]
 
 try:
-    check_config(config, Path("workflow/schemas/config.schema.yaml"))
+    check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     # Once per run, not once per job: this reads all data and imports torch.
     if workflow.is_main_process:
         from smedit.architectures import check_models

@@ -124,7 +124,7 @@ BAD = [
     ("experiments.data_size.methods.0.bp_steps", [1, 0], "bp_steps"),
     ("experiments.data_size.methods.0.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
     ("experiments.data_sizes", {}, "unknown key 'data_sizes'; did you mean 'data_size'?"),
-    ("experiments.data_size.methods.0.locality", "l2", "unknown value 'l2'; known: kl, norm"),
+    ("experiments.data_size.methods.0.locality", "l2", "unknown value 'l2'; known: kl, none, norm"),
     ("experiments.data_size.methods.0.method", "RLEdit", "RLEdit edits in sequence only; put it"),
     (
         "experiments.data_size.models",

@@ -106,6 +106,21 @@ def test_two_halves_are_the_gradient_of_one_graph(method):
     assert step.edit_loss + step.locality_loss == pytest.approx(loss.item(), rel=1e-4)
 
 
+def test_without_a_locality_loss_the_edit_loss_trains_alone():
+    """As the norm with weight 0 does; with its own weight, the norm trains something else."""
+    model = make_model()
+    trained = []
+    for locality, coefficient in (("none", 0.5), ("norm", 0.0), ("norm", 0.5)):
+        editor = make_editor(model, locality=locality)
+        settings = dataclasses.replace(SETTINGS, reg_coef=coefficient)
+        steps = meta_train(editor, model, make_batches(model), 2, settings)
+        trained.append((parameters(editor), [step.locality_loss for step in steps]))
+    (none, losses), (weightless, _), (weighted, _) = trained
+    assert losses == [0.0] * 4
+    assert torch.equal(none, weightless)
+    assert not torch.equal(none, weighted)
+
+
 @pytest.mark.parametrize("method", ["MALMEN", "SMEdit"])
 @pytest.mark.parametrize("execution", [Execution(max_tokens=8), Execution(max_rows=2), plain(4)])
 def test_execution_does_not_change_what_is_trained(method, execution):

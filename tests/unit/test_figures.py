@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from smedit.errors import UserError
 from smedit.grid import experiment_cells, grid_cells
+from smedit.method import variant_name
 from smedit.sums import write_sums
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,7 @@ def fake_result(cell: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     return {
         "settings": {**settings, "eval_edits": config["eval_edits"]},
         "environment": {"device": "cpu", "precision": "float32", "threads": 1},
+        "diverged": None,
         "training": training,
         "scores": fake_scores(cell, config["eval_edits"]),
         "seconds": {
@@ -107,11 +109,23 @@ def fake_result(cell: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_tables(config: dict[str, Any], out: Path, resamples: int) -> Path:
+def ended_early(result: dict[str, Any]) -> dict[str, Any]:
+    """What `smedit run-cell` writes of a cell whose training diverged."""
+    before = [score for score in result["scores"] if score["stage"] == 0]
+    loading = {name: {"load": result[name]["load"]} for name in ("seconds", "memory_mb")}
+    return result | loading | {"diverged": "non-finite loss", "training": [], "scores": before}
+
+
+def write_tables(
+    config: dict[str, Any], out: Path, resamples: int, diverges: Any = lambda cell: False
+) -> Path:
     """The tables of invented results, by the real tables' functions."""
     collect = script("collect_tables")
     before, collect.RESAMPLES = collect.RESAMPLES, resamples
-    results = [fake_result(cell, config) for cell in grid_cells(config).to_dict("records")]
+    results = [
+        ended_early(result) if diverges(result["settings"]) else result
+        for result in (fake_result(cell, config) for cell in grid_cells(config).to_dict("records"))
+    ]
     tables = {
         "scores": collect.scores_table(results),
         "gains": collect.gains_table(results),
@@ -127,11 +141,15 @@ def write_tables(config: dict[str, Any], out: Path, resamples: int) -> Path:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = default_config(eval_edits=16)
+    return write_tables(small_config(), tmp_path_factory.mktemp("results"), resamples=10)
+
+
+def small_config(**changes: Any) -> dict[str, Any]:
+    config = default_config(eval_edits=16, **changes)
     config["models"].pop("gemma-3-270m")
     config["experiments"]["data_size"]["n_edits"] = [16, 64]
     config["experiments"]["train_batches"]["train_batches"] = [1, 5]
-    return write_tables(config, tmp_path_factory.mktemp("results"), resamples=10)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +270,7 @@ def test_an_incomplete_two_by_two_names_the_cell(copied):
 
 
 def test_no_gain_at_all_is_an_error(copied):
-    (copied / "gains.csv").write_text("\n")  # how pandas writes a table without rows
+    edit_table(copied / "gains.csv", lambda t: t.iloc[:0])
     with pytest.raises(UserError, match=r"gains\.csv: no method .* both 1 and 2 bp_steps"):
         script("figures_mbps").mbps_gain(script("figures_data").read_tables(copied))
 
@@ -320,6 +338,14 @@ def test_a_variant_looks_the_same_in_every_configuration():
     assert list(both) == ["MALMEN + MBPS", "ALPHA"]
     assert both["ALPHA"].color != both["MALMEN + MBPS"].color
     assert (both["ALPHA"].line, both["ALPHA"].filled) == ("--", False)
+
+
+def test_a_variant_without_a_locality_loss_looks_like_no_other():
+    names = [variant_name("SMEdit", 2, locality) for locality in ("norm", "kl", "none")]
+    assert names == ["SMEdit", "SMEdit, KL", "SMEdit, no locality loss"]
+    rows = [{"method": "SMEdit", "bp_steps": 2, "variant": n, "label": n} for n in names]
+    styles = script("figures_style").variant_styles(pd.DataFrame(rows))
+    assert len(set(styles.values())) == 3
 
 
 def test_nothing_imports_torch():

@@ -14,10 +14,10 @@ import collect_tables
 from collect_streams import gains_table, sequential_table, timings_table
 from draw_figures import STREAM_FIGURES, draw
 from figures_data import StreamTables, read_stream_tables
+from figures_panels import FLOOR
 from figures_streams import retention, stream_model, stream_scores
 from figures_streams_ends import stream_bp_steps, stream_passes, stream_shapes
 from figures_streams_gains import stream_gains
-from figures_streams_panels import FLOOR
 from figures_streams_seconds import stream_seconds
 from smedit.errors import UserError
 from smedit.method import load_method
@@ -312,8 +312,9 @@ def test_an_absent_experiment_is_named(tables, name, experiment):
 
 
 def test_a_configuration_without_streams_has_readable_tables(tmp_path):
-    for name in ("sequential", "sequential_gains", "sequential_timings"):
-        (tmp_path / f"{name}.csv").write_text("\n")  # how pandas writes a table without rows
+    made = {"": sequential_table, "_gains": gains_table, "_timings": timings_table}
+    for name, table in made.items():
+        table([]).to_csv(tmp_path / f"sequential{name}.csv", index=False)
     stream_experiments({}).to_csv(tmp_path / "sequential_experiments.csv", index=False)
     with pytest.raises(UserError, match="no experiment 'comparison'"):
         retention(read_stream_tables(tmp_path))

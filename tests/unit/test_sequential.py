@@ -108,6 +108,22 @@ def test_reg_coef_once_or_twice():
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["SMEdit", "RLEdit"])
+def test_without_a_locality_loss_the_edit_loss_trains_alone(method):
+    """As the norm with weight 0 does, also in a method that looks back and has KL by default."""
+    model = make_model()
+    trained = []
+    for locality, coefficient in (("none", 0.5), ("norm", 0.0), ("norm", 0.5)):
+        editor = make_editor(model, method, locality=locality)
+        settings = dataclasses.replace(SETTINGS, reg_coef=coefficient)
+        steps = train_in_sequence(editor, model, make_batches(model, 3), 2, settings)
+        trained.append((gradients(editor), [step.locality_loss for step in steps]))
+    (none, losses), (weightless, _), (weighted, _) = trained
+    assert losses == [0.0] * 3
+    assert torch.equal(none, weightless)
+    assert not torch.equal(none, weighted)
+
+
 def test_every_step_has_its_own_network_and_rank():
     editor = make_editor(make_model(), steps=3)
     ranks = [

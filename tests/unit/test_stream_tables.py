@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from collect_streams import (
     timings_table,
     training_table,
 )
+from figures_data import REQUIRED_OF_STREAMS
 from smedit.errors import UserError
 from smedit.grid import cell_path
 from smedit.job_settings import stream_job, stream_tuning_job
@@ -142,7 +144,7 @@ def test_the_search_takes_the_end_of_the_stream():
         result(STREAM, diverged={"batches": 4, "why": "x"}, bound=0.9),
     ]
     table = tuning_table(results, STREAM_TUNED)
-    assert table.efficacy.tolist()[:2] == [0.5, 1.0]
+    assert table.efficacy.tolist()[:2] == [50, 100]
     assert np.isnan(table.efficacy.iloc[2])
     assert set(table.n_requests) == {8}
     assert chosen_values(table, STREAM_TUNED)["SMEdit"] == {
@@ -150,6 +152,20 @@ def test_the_search_takes_the_end_of_the_stream():
         "reg_coef": 1.0,
         "bound": 0.7,
     }
+
+
+def test_tables_of_a_half_that_is_not_configured_have_their_headers(tmp_path):
+    collect({name: value for name, value in SMOKE.items() if name != "sequential"}, tmp_path)
+    tables = {path.stem: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
+    assert len(tables) == 7
+    assert all(table.empty for table in tables.values())
+    for name, columns in REQUIRED_OF_STREAMS.items():
+        assert set(columns) <= set(tables[name])
+
+
+def test_a_setting_that_no_table_has_is_an_error():
+    with pytest.raises(ValueError, match="the column 'warm_up' is not declared"):
+        sequential_table([result(STREAM, warm_up=3)])
 
 
 def write_run(folder, used, best):
@@ -193,6 +209,7 @@ HYPER = ("lr", "meta_lr", "loc_coef", "reg_coef", "reg_power", "back_depth", "bo
     [
         ("SMEdit", "norm", {"lr", "meta_lr", "reg_coef", "reg_power", "rank"}),
         ("SMEdit", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
+        ("SMEdit", "none", {"lr", "meta_lr", "rank"}),
         ("MEND", "kl", {"lr", "meta_lr", "loc_coef", "rank"}),
         ("RLEdit", "kl", {"lr", "meta_lr", "loc_coef", "back_depth", "rank"}),
         ("UltraEdit", "none", {"lr"}),

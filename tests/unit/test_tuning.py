@@ -1,5 +1,6 @@
 import pytest
 
+from smedit.errors import UserError
 from smedit.tuning import chosen_values, tuning_table
 
 
@@ -26,10 +27,39 @@ RESULTS = [
 
 def test_the_highest_mean_over_metrics_and_datasets_is_chosen():
     table = tuning_table(RESULTS)
-    # Last stage only, the objective's score only: (0.2 + 0.5 + 0.9) / 3 and so on.
-    assert table.objective.tolist() == pytest.approx([(1.6 + 1.8) / 6] * 2 + [(2.0 + 1.9) / 6] * 2)
+    # Last stage only, the objective's score only: (20 + 50 + 90) / 3 and so on, in percent.
+    assert table.objective.tolist() == pytest.approx([(160 + 180) / 6] * 2 + [(200 + 190) / 6] * 2)
+    assert table.efficacy.tolist() == pytest.approx([20, 40, 90, 90])
     assert table.chosen.tolist() == [False, False, True, True]
     assert chosen_values(table) == {"SMEdit": {"lr": 1e-6, "reg_coef": 0.05}}
+
+
+def with_metric(made, metric, value):
+    """A result with one more metric, measured with the objective's own score."""
+    score = made["scores"][1]["score"]
+    more = {"stage": 2, "metric": metric, "score": score, "rows": [[value]]}
+    return {**made, "scores": [*made["scores"], more]}
+
+
+def without_specificity(made):
+    return {**made, "scores": [s for s in made["scores"] if s["metric"] != "specificity"]}
+
+
+def test_another_metric_does_not_enter_the_objective():
+    more = [with_metric(RESULTS[0], "harm", 9.0), *(with_metric(r, "harm", 0) for r in RESULTS[1:])]
+    assert tuning_table(more).equals(tuning_table(RESULTS))
+
+
+def test_a_dataset_may_lack_a_metric_but_not_one_of_its_points():
+    less = [without_specificity(r) if r["settings"]["dataset"] == "cf" else r for r in RESULTS]
+    table = tuning_table(less)
+    assert table.objective[0] == pytest.approx((160 / 3 + 90 / 2) / 2)
+    assert table.specificity.isna().tolist() == [False, True, False, True]
+    with pytest.raises(UserError, match=r"dataset cf, method SMEdit, .* 0\.05 has no specificity"):
+        tuning_table([*RESULTS[:3], without_specificity(RESULTS[3])])
+    nothing = {**RESULTS[0], "scores": [{**RESULTS[0]["scores"][0], "score": "exact_match"}]}
+    with pytest.raises(UserError, match="has no efficacy, which the objective needs; delete"):
+        tuning_table([nothing])
 
 
 def test_at_a_tie_the_first_of_the_grid():

@@ -26,5 +26,7 @@ rule cell:
     params:
         job=lambda w: as_json(cell_job(config, typed(w, CELLS))),
     shell:
-        "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
-        " --chosen {input.chosen} --out {output} > {log} 2>&1"
+        on_gpus(
+            "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
+            " --chosen {input.chosen} --out {output} > {log} 2>&1"
+        )

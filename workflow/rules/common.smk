@@ -18,6 +18,16 @@ def as_json(value):
     return json.dumps(value, sort_keys=True)
 
 
+def on_gpus(command):
+    """The shell command of a job that uses GPUs: on this machine it takes some of its own first.
+
+    What SLURM starts has the GPUs that SLURM gave it.
+    """
+    n = config["gpus_per_job"]
+    own = n and not workflow.remote_exec
+    return f"python -m smedit.gpu_slots {n} {command}" if own else command
+
+
 def growing(amount):
     """A resource that grows with every attempt: a job that was killed for more is given more."""
     return lambda w, attempt: attempt * amount

@@ -44,5 +44,7 @@ rule freeze:
     params:
         job=lambda w: as_json(freeze_job(config, w.model, w.dataset, int(w.seed))),
     shell:
-        "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"
-        " > {log} 2>&1"
+        on_gpus(
+            "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"
+            " > {log} 2>&1"
+        )

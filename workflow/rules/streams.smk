@@ -27,8 +27,10 @@ rule tune_stream:
     params:
         job=lambda w: as_json(stream_tuning_job(config, typed(w, STREAM_TUNING))),
     shell:
-        "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
-        " --out {output} > {log} 2>&1"
+        on_gpus(
+            "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
+            " --out {output} > {log} 2>&1"
+        )
 
 
 rule choose_for_streams:
@@ -79,8 +81,10 @@ rule stream:
     params:
         job=lambda w: as_json(stream_job(config, typed(w, STREAMS))),
     shell:
-        "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
-        " --chosen {input.chosen} --out {output} > {log} 2>&1"
+        on_gpus(
+            "smedit run-stream --job {params.job:q} --states {input.states} --before {input.before}"
+            " --chosen {input.chosen} --out {output} > {log} 2>&1"
+        )
 
 
 rule stream_tables:

@@ -25,8 +25,10 @@ rule tune_cell:
     params:
         job=lambda w: as_json(tuning_job(config, typed(w, TUNING))),
     shell:
-        "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
-        " --out {output} > {log} 2>&1"
+        on_gpus(
+            "smedit run-cell --job {params.job:q} --states {input.states} --before {input.before}"
+            " --out {output} > {log} 2>&1"
+        )
 
 
 rule choose:

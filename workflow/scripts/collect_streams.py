@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from collect_tables import (
+    INTERVAL,
+    MACHINE,
     Result,
     interval,
     main,
@@ -19,6 +21,7 @@ from collect_tables import (
     paired_gain,
     read_results,
     settings_of,
+    table_of,
     values_by_model,
     write_tables,
 )
@@ -33,6 +36,26 @@ from smedit.stream_grid import (
 from smedit.tuning import tuning_table
 
 PER_STREAM = ("train", "score", "held-out text")
+SETTINGS = [
+    *("variant", *sorted(STREAM_COLUMNS)),
+    *("back_depth", "bound", "loc_coef", "lr", "max_grad_norm", "meta_lr", "minibatch"),
+    *("reg_coef", "reg_power", "time_decay", "split", *MACHINE),
+]
+"""Every setting of a stream; see `settings_of`."""
+
+COLUMNS = {
+    "sequential": [
+        *(*SETTINGS, "diverged_after", "edited_sequences", "edited"),
+        *("scope", "metric", "score", "value", *INTERVAL),
+    ],
+    "sequential_gains": ["gain_of", *STREAM_COLUMNS, "metric", "score", "gain", *INTERVAL],
+    "sequential_timings": [*SETTINGS, "phase", "per", "seconds", "n"],
+    "sequential_memory": [*SETTINGS, "edited_sequences", "memory_mb"],
+    "sequential_training": [
+        *(*STREAM_COLUMNS, "training_step", "edit_loss", "locality_loss", "gradient_norm"),
+    ],
+}
+"""Table → its columns. Those of experiments and search are declared where they are made."""
 
 
 def sequential_table(results: Iterable[Result]) -> pd.DataFrame:
@@ -44,7 +67,7 @@ def sequential_table(results: Iterable[Result]) -> pd.DataFrame:
     the interval over paragraphs), the ``weights`` (Frobenius norm of the change).
     ``diverged_after`` is the number of batches after which a stream ended early, else empty.
     """
-    return pd.DataFrame(
+    rows = (
         {
             **settings_of(result),
             "diverged_after": (result["diverged"] or {}).get("batches"),
@@ -56,6 +79,7 @@ def sequential_table(results: Iterable[Result]) -> pd.DataFrame:
         for point in result["points"]
         for row in _rows(result["settings"], point)
     )
+    return table_of(rows, COLUMNS["sequential"])
 
 
 def _rows(settings: dict[str, Any], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -110,7 +134,7 @@ def gains_table(results: Iterable[Result]) -> pd.DataFrame:
                 named = {name: entry[name] for name in ("metric", "score")}
                 gain = paired_gain(entry["rows"], theirs["rows"])
                 gains.append({"gain_of": gain_of, **cell, **named, **gain})
-    return pd.DataFrame(gains)
+    return table_of(gains, COLUMNS["sequential_gains"])
 
 
 def _without(settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,14 +177,15 @@ def timings_table(results: Iterable[Result]) -> pd.DataFrame:
             (settings, name, "stream", seconds[name], 1) for name in PER_STREAM if name in seconds
         ]
     names = ("phase", "per", "seconds", "n")
-    return pd.DataFrame(
-        {**settings, **dict(zip(names, values, strict=True))} for settings, *values in rows
+    return table_of(
+        ({**settings, **dict(zip(names, values, strict=True))} for settings, *values in rows),
+        COLUMNS["sequential_timings"],
     )
 
 
 def memory_table(results: Iterable[Result]) -> pd.DataFrame:
     """The memory of the process at every measured point of a stream, in MB."""
-    return pd.DataFrame(
+    rows = (
         {
             **settings_of(result),
             "edited_sequences": point["n_sequences"],
@@ -169,6 +194,7 @@ def memory_table(results: Iterable[Result]) -> pd.DataFrame:
         for result in results
         for point in result["points"][1:]
     )
+    return table_of(rows, COLUMNS["sequential_memory"])
 
 
 def training_table(results: Iterable[Result]) -> pd.DataFrame:
@@ -176,7 +202,7 @@ def training_table(results: Iterable[Result]) -> pd.DataFrame:
 
     In sequence the norm is that of all gradients so far in the pass, before the last clip.
     """
-    return pd.DataFrame(
+    rows = (
         {
             **{name: result["settings"][name] for name in STREAM_COLUMNS},
             "training_step": number,
@@ -189,6 +215,7 @@ def training_table(results: Iterable[Result]) -> pd.DataFrame:
         for result in results
         for number, step in enumerate(result["training"], start=1)
     )
+    return table_of(rows, COLUMNS["sequential_training"])
 
 
 def collect(config: Mapping[str, Any], out: Path) -> None:

@@ -26,7 +26,7 @@ from smedit.grid import (
 )
 from smedit.job_settings import cell_job, tuning_job
 from smedit.method import load_method, variant_name
-from smedit.results import read_result
+from smedit.results import joined, read_result
 from smedit.sums import write_sums
 from smedit.tuning import chosen_values, tuning_table
 
@@ -34,6 +34,42 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 
 Result = Mapping[str, Any]
+
+INTERVAL = ["standard_error", "ci_low", "ci_high", "n_rows", "n_requests"]
+MACHINE = ["rank", "n_blocks", "device", "precision", "threads"]
+SETTINGS = [
+    *("variant", *sorted(CELL_COLUMNS)),
+    *("loc_coef", "lr", "max_grad_norm", "meta_lr", "minibatch", "reg_coef"),
+    *("split", "eval_edits", *MACHINE),
+]
+"""Every setting of a cell; see `settings_of`."""
+
+COLUMNS = {
+    "scores": [*SETTINGS, "diverged", "stage", "metric", "score", "value", *INTERVAL],
+    "gains": [*CELL_COLUMNS, "metric", "score", "gain", *INTERVAL],
+    "timings": [*SETTINGS, "phase", "per", "seconds", "n"],
+    "memory": [*SETTINGS, "until", "peak_mb"],
+    "training": [
+        *(*CELL_COLUMNS, "batch", "bp_step"),
+        *("edit_loss", "locality_loss", "gradient_norm", "shift_norm"),
+    ],
+}
+"""Table → its columns. Those of experiments and search are declared where they are made."""
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table that has its columns also without rows; a row without one of them is empty there.
+
+    Raises
+    ------
+    ValueError
+        If a row has another column, which would be lost.
+    """
+    rows = list(rows)
+    unknown = sorted({name for row in rows for name in row} - set(columns))
+    if unknown:
+        raise ValueError(f"the column {unknown[0]!r} is not declared")
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def read_results(
@@ -97,7 +133,8 @@ def settings_of(result: Result) -> dict[str, Any]:
     method = load_method(settings["method"])
     size = {"rank": method.rank, "n_blocks": method.n_blocks}
     variant = variant_name(settings["method"], settings["bp_steps"], settings["locality"])
-    columns = {"variant": variant, **settings, **size, **settings, **result["environment"]}
+    size = {name: value for name, value in size.items() if name not in settings}
+    columns = joined({"variant": variant}, settings, size, result["environment"])
     unused = method.without_effect(settings["locality"])
     return {name: None if name in unused else value for name, value in columns.items()}
 
@@ -152,24 +189,32 @@ def interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, f
 
 
 def scores_table(results: Iterable[Result]) -> pd.DataFrame:
-    """One row per cell, stage (0 before editing, s after step s), metric and score."""
-    return pd.DataFrame(
+    """One row per cell, stage (0 before editing, s after step s), metric and score.
+
+    A cell that diverged has the rows before editing alone, and ``diverged`` says why; else that is
+    empty.
+    """
+    rows = (
         {
             **settings_of(result),
+            "diverged": result.get("diverged"),
             **{name: entry[name] for name in ("stage", "metric", "score")},
             **mean_with_interval(entry["rows"]),
         }
         for result in results
         for entry in result["scores"]
     )
+    return table_of(rows, COLUMNS["scores"])
 
 
 def gains_table(results: Iterable[Result]) -> pd.DataFrame:
     """What MBPS adds: after the last step, the 2-step cell minus the 1-step cell, same requests.
 
-    Cells are paired when they differ in ``bp_steps`` and in the ``adam_repeats`` that follow it.
+    Cells are paired when they differ in ``bp_steps`` and in the ``adam_repeats`` that follow it; a
+    cell that diverged has no last step.
     """
-    index = {tuple(r["settings"][name] for name in CELL_COLUMNS): r for r in results}
+    ended = (r for r in results if not r.get("diverged"))
+    index = {tuple(r["settings"][name] for name in CELL_COLUMNS): r for r in ended}
     gains = []
     for result in index.values():
         settings = result["settings"]
@@ -179,7 +224,7 @@ def gains_table(results: Iterable[Result]) -> pd.DataFrame:
         other = index.get(tuple(single[name] for name in CELL_COLUMNS))
         if other is not None:
             gains += _paired_gains(result, other)
-    return pd.DataFrame(gains)
+    return table_of(gains, COLUMNS["gains"])
 
 
 def _paired_gains(double: Result, single: Result) -> list[dict[str, Any]]:
@@ -241,13 +286,13 @@ def timings_table(results: Iterable[Result]) -> pd.DataFrame:
             per = "edit batch" if phase in ("edit", "score") else "job"
             n = settings["eval_edits"] // settings["n_edits"] if per == "edit batch" else 1
             rows.append({**settings, "phase": phase, "per": per, "seconds": seconds, "n": n})
-    return pd.DataFrame(rows)
+    return table_of(rows, COLUMNS["timings"])
 
 
 def training_table(results: Iterable[Result]) -> pd.DataFrame:
     """The training curve: losses, gradient norm and shift norm of every training step."""
     names = ("batch", "bp_step", "edit_loss", "locality_loss", "gradient_norm")
-    return pd.DataFrame(
+    rows = (
         {
             **{name: result["settings"][name] for name in CELL_COLUMNS},
             **{name: step[name] for name in names},
@@ -256,15 +301,17 @@ def training_table(results: Iterable[Result]) -> pd.DataFrame:
         for result in results
         for step in result["training"]
     )
+    return table_of(rows, COLUMNS["training"])
 
 
 def memory_table(results: Iterable[Result]) -> pd.DataFrame:
     """Peak memory in MB up to the end of loading, training and evaluation."""
-    return pd.DataFrame(
+    rows = (
         {**settings_of(result), "until": until, "peak_mb": peak}
         for result in results
         for until, peak in result["memory_mb"].items()
     )
+    return table_of(rows, COLUMNS["memory"])
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], sums: Path) -> None:

@@ -21,7 +21,10 @@ METRICS = ("efficacy", "generalization", "specificity")
 INTERVAL = ["ci_low", "ci_high", "n_rows", "n_requests"]
 
 REQUIRED = {
-    "scores": [*CELL_COLUMNS, "variant", "stage", "metric", "score", "value", *INTERVAL],
+    "scores": [
+        *(*CELL_COLUMNS, "variant", "diverged", "stage", "metric", "score", "value"),
+        *INTERVAL,
+    ],
     "gains": [*CELL_COLUMNS, "metric", "score", "gain", *INTERVAL],
     "timings": [*CELL_COLUMNS, "variant", "phase", "per", "seconds", "n"],
     "experiments": ["experiment", *CELL_COLUMNS],
@@ -107,8 +110,6 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     path, columns = folder / f"{name}.csv", {**REQUIRED, **REQUIRED_OF_STREAMS}[name]
     try:
         table = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=columns)  # how pandas writes a table without rows
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table ({error}); make the tables again") from error
     for column in columns:

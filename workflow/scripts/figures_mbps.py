@@ -21,6 +21,9 @@ from figures_data import (
 from figures_panels import (
     OWN_SCALES,
     batches,
+    diverged,
+    diverged_entry,
+    diverged_notes,
     interval,
     notes,
     number,
@@ -44,11 +47,12 @@ from smedit.grid import CELL_COLUMNS
 def mbps_gain(tables: Tables) -> Figure:
     """What MBPS gives each method, with its paired interval, at the largest number of edits."""
     cells = largest(cells_of(tables, "data_size"), "n_edits", "train_batches")
-    gains = _published_gains(tables, cells)
+    gains, lost = _published_gains(tables, cells)
     styles = method_styles(tables.scores.method)
-    rows, height = len(pairs(gains)), 0.75 + 0.3 * gains.label.nunique()
-    figure, axes = panels(rows, len(METRICS), width=11, row_height=height, sharex="col")
-    for row, pair in zip(axes, pairs(gains), strict=True):
+    places = sorted({*pairs(gains), *pairs(lost)})
+    height = 0.75 + 0.3 * gains.label.nunique()
+    figure, axes = panels(len(places), len(METRICS), width=11, row_height=height, sharex="col")
+    for row, pair in zip(axes, places, strict=True):
         mine = of_pair(gains, pair)
         for panel, metric in zip(row, METRICS, strict=True):
             gain_panel(panel, mine[mine.metric == metric], styles)
@@ -61,26 +65,47 @@ def mbps_gain(tables: Tables) -> Figure:
     caption = (
         f"What MBPS gives at {number(cells.n_edits)} edits: the score with two backpropagation "
         f"steps minus the score with one, as published: with two steps, meta-training also applies "
-        f"each gradient twice. Meta-training: {batches(cells)}. Right of the line: MBPS is better. "
-        f"Score: {score_names(gains)}; differences are paired by request. {sample(gains)} Error "
-        f"bars: {interval(gains)}."
+        f"each gradient twice. Meta-training: {batches(cells)}. Right of the line: MBPS is better."
     )
+    if len(gains):
+        caption += (
+            f" Score: {score_names(gains)}; differences are paired by request. {sample(gains)} "
+            f"Error bars: {interval(gains)}."
+        )
+    if len(lost):
+        names = (" ".join(place) for place in lost.itertuples(index=False, name=None))
+        caption += f" Left out, as a cell of theirs diverged: {', '.join(sorted(names))}."
     return finish(figure, [], caption)
 
 
-def _published_gains(tables: Tables, cells: pd.DataFrame) -> pd.DataFrame:
-    """The gains of some cells where each gradient is applied once per step, with a label."""
+def _published_gains(tables: Tables, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The gains of some cells where each gradient is applied once per step, with a label.
+
+    Beside them the places (model, dataset, label) that have none, or none of all seeds, because
+    one of the two cells diverged.
+    """
     gains = tables.gains
     gains = gains[gains.score.isin(MAIN_SCORES) & (gains.adam_repeats == gains.bp_steps)]
     gains = gains.merge(cells, on=CELL_COLUMNS)
-    if gains.empty:
+    place = ["model", "dataset", "label"]
+    ended = diverged(tables.scores).merge(cells, on=CELL_COLUMNS)
+    ended = ended[(ended.bp_steps <= 2) & (ended.adam_repeats == ended.bp_steps)]
+    other_half = ended.assign(bp_steps=3 - ended.bp_steps, adam_repeats=3 - ended.adam_repeats)
+    lost = _without_mbps(other_half.merge(cells, on=CELL_COLUMNS))[place].drop_duplicates()
+    if gains.empty and lost.empty:
         raise UserError(
             "gains.csv: no method of the experiment data_size has both 1 and 2 bp_steps at its "
             "largest n_edits, so figure mbps_gain cannot be drawn; add them to the configuration"
         )
     labels = tables.scores[[*CELL_COLUMNS, "label"]].drop_duplicates()
-    gains = gains.merge(labels, on=CELL_COLUMNS)
-    return gains.assign(label=gains.label.str.replace(" + MBPS", "", regex=False))
+    gains = _without_mbps(gains.merge(labels, on=CELL_COLUMNS))
+    gone = gains[place].merge(lost, how="left", indicator=True)["_merge"] == "both"
+    return gains[~gone.to_numpy()], lost
+
+
+def _without_mbps(table: pd.DataFrame) -> pd.DataFrame:
+    """Labels that do not tell one step from two."""
+    return table.assign(label=table.label.str.replace(r" (\+|w/o) MBPS", "", regex=True))
 
 
 def gain_panel(panel: Axes, gains: pd.DataFrame, styles: dict[str, Style]) -> None:
@@ -129,9 +154,11 @@ def adam_repeats(tables: Tables) -> Figure:
         f"instead of once, with as many steps. From left to right: meta-trained and edited with "
         f"two steps instead of one, with each gradient applied as often. The released code goes "
         f"from the left end of the dashed line to the right end of the solid line. "
-        f"{notes(scores)} {OWN_SCALES}"
+        f"{notes(scores)} {OWN_SCALES}{diverged_notes(scores)}"
     )
-    return finish(figure, [*legend_entries(styles, scores.label), unedited_entry()], caption)
+    crosses = diverged_entry(len(diverged(scores)) > 0)
+    entries = [*legend_entries(styles, scores.label), unedited_entry(), *crosses]
+    return finish(figure, entries, caption)
 
 
 def _two_by_two(tables: Tables) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +21,11 @@ from figures_data import (
 from figures_panels import (
     BOUNDS,
     OWN_SCALES,
+    WHY,
     batches,
+    diverged,
+    diverged_entry,
+    diverged_notes,
     draw_lines,
     notes,
     number,
@@ -58,7 +63,8 @@ def data_size(tables: Tables) -> Figure:
     for column, (phase, (per, title)) in zip(axes[:, 3:].T, SECONDS.items(), strict=True):
         mine = timings[(timings.phase == phase) & (timings.per == per)]
         for panel, pair in zip(column, pairs(scores), strict=True):
-            draw_lines(panel, of_pair(mine, pair), "n_edits", ["seconds"], styles)
+            ended = diverged(of_pair(scores, pair))
+            draw_lines(panel, of_pair(mine, pair), "n_edits", ["seconds"], styles, ended)
             log_counts(panel, scores.n_edits)
             log_seconds(panel)
             panel.set_ylabel("time (s)")
@@ -70,8 +76,15 @@ def data_size(tables: Tables) -> Figure:
         f"Times are wall-clock seconds on logarithmic axes, without error bars: all of "
         f"meta-training, and editing one batch with all its steps (mean over the evaluated "
         f"batches). Points are moved a little sideways so that they do not hide each other."
+        f"{diverged_notes(scores)}"
     )
-    return finish(figure, [*legend_entries(styles, scores.label), unedited_entry()], caption)
+    return finish(figure, _entries(styles, scores), caption)
+
+
+def _entries(styles: dict[str, Style], scores: pd.DataFrame) -> list[Artist]:
+    """The legend of a figure of lines."""
+    crosses = diverged_entry(len(diverged(scores)) > 0)
+    return [*legend_entries(styles, scores.label), unedited_entry(), *crosses]
 
 
 def train_batches(tables: Tables) -> Figure:
@@ -85,8 +98,9 @@ def train_batches(tables: Tables) -> Figure:
         f"Scores of {number(cells.n_edits)} edits against the number of training batches, each of "
         f"as many edits, after the last backpropagation step. {notes(scores)} {OWN_SCALES} "
         f"Points are moved a little sideways so that they do not hide each other."
+        f"{diverged_notes(scores)}"
     )
-    return finish(figure, [*legend_entries(styles, scores.label), unedited_entry()], caption)
+    return finish(figure, _entries(styles, scores), caption)
 
 
 def inner_steps(tables: Tables) -> Figure:
@@ -108,14 +122,18 @@ def inner_steps(tables: Tables) -> Figure:
         f"edited with that many steps; meta-training applies each gradient as often as there are "
         f"steps, as in the released code. Thin lines with dots: the scores within one run, from "
         f"the unedited model (0) to its last step. {notes(scores)} {OWN_SCALES}"
+        f"{diverged_notes(scores)}"
     )
     within = Line2D([], [], color="0.2", linewidth=0.6, marker=".", label="steps within a run")
-    entries = [*legend_entries(styles, scores.label), within, unedited_entry()]
+    entries = _entries(styles, scores)
+    entries.insert(scores.label.nunique(), within)
     return finish(figure, entries, caption)
 
 
 def _trajectories(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None:
-    points = over_seeds(scores, ["label", "bp_steps", "stage"], ["value"])
+    runs = scores.groupby(["label", "bp_steps"])
+    whole = scores[runs.diverged.transform("count") == 0]
+    points = over_seeds(whole, ["label", "bp_steps", "stage"], ["value"])
     for (name, _), run in points.groupby(["label", "bp_steps"], sort=False):
         run = run.sort_values("stage")
         color = styles[name].color
@@ -142,12 +160,15 @@ def tradeoff(tables: Tables) -> Figure:
         f"the right. Meta-training: {batches(cells)}. {notes(scores)} Each panel has its own "
         f"scales."
     )
+    if len(diverged(scores)):
+        caption += f" What is named in a panel's corner diverged, {WHY}"
     unedited = Line2D([], [], color=GREY, marker="X", linestyle="", label="unedited model")
     return finish(figure, [*legend_entries(styles, scores.label), unedited], caption)
 
 
 def _tradeoff_panel(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None:
-    last = scores[scores.stage == scores.bp_steps]
+    ended = set(diverged(scores).label)
+    last = scores[(scores.stage == scores.bp_steps) & ~scores.label.isin(ended)]
     points = over_seeds(last, ["label", "metric"], BOUNDS).set_index(["metric", "label"])
     for name in (name for name in styles if name in set(last.label)):
         x, y = points.loc["efficacy", name], points.loc["specificity", name]
@@ -157,5 +178,8 @@ def _tradeoff_panel(panel: Axes, scores: pd.DataFrame, styles: dict[str, Style])
         face = color if styles[name].filled else "none"  # an open marker hides no other
         options = {**styles[name].options(), "linestyle": "", "markerfacecolor": face}
         panel.plot(x.value, y.value, **{**options, "markersize": 7})
+    if ended:
+        names = "\n".join(["diverged:", *(name for name in styles if name in ended)])
+        panel.annotate(names, (0.02, 0.02), xycoords="axes fraction", fontsize=8)
     before = scores[scores.stage == 0].groupby("metric")["value"].median()
     panel.plot(before["efficacy"], before["specificity"], "X", color=GREY, markersize=7)

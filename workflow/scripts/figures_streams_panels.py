@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from figures_data import (
@@ -22,7 +19,7 @@ from figures_data import (
     over_seeds,
     rows_of,
 )
-from figures_panels import BOUNDS, notes
+from figures_panels import BOUNDS, WHY, crossed, diverged_entry, mark_diverged, notes
 from figures_style import GREY, Style, finish, legend_entries, unedited_entry
 
 SCOPES = {
@@ -31,19 +28,6 @@ SCOPES = {
     "all": "all edits so far",
 }
 """Scope of the tables → its name in a figure."""
-
-CROSS: dict[str, Any] = {
-    "color": "0.1",
-    "marker": "x",
-    "linestyle": "",
-    "markersize": 11,
-    "markeredgewidth": 1.4,
-    "zorder": 4,
-}
-"""The mark of a stream that diverged."""
-
-FLOOR = 0.05
-"""Height in a panel, as a share of it, of the mark of a stream that has no value to draw."""
 
 ASIDE = 0.015
 """How far apart points of two labels are drawn, at most, as a share of the stream's length."""
@@ -86,7 +70,7 @@ def draw_streams(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> N
         panel.vlines(later["at"], later.ci_low, later.ci_high, color=style.color, linewidth=0.8)
         panel.plot(later["at"], later.value, **style.options())
         if mine.diverged_after.notna().any():
-            for options in _ended(style):
+            for options in crossed(style):
                 panel.plot(points["at"].tail(1), points.value.tail(1), **options)
     # Panels above and below share the axis, and may have other gaps.
     panel.update_datalim([(-0.3 * gap, 0), (ticks[-1] + 0.3 * gap, 0)], updatey=False)
@@ -112,14 +96,7 @@ def draw_ends(panel: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None
         at = points.index + aside
         panel.vlines(at, points.ci_low, points.ci_high, color=style.color, linewidth=0.8)
         panel.plot(at, points.value, **style.options())
-        for options in _ended(style):
-            floor = np.full(len(diverged), FLOOR)
-            panel.plot(diverged + aside, floor, transform=panel.get_xaxis_transform(), **options)
-
-
-def _ended(style: Style) -> tuple[dict[str, Any], ...]:
-    """The cross, and on it the marker that tells whose it is."""
-    return CROSS, {**style.options(), "linestyle": "", "zorder": CROSS["zorder"] + 1}
+        mark_diverged(panel, diverged + aside, style)
 
 
 def _aside(place: int, places: int) -> float:
@@ -159,8 +136,7 @@ def finish_streams(
 ) -> Figure:
     """Add the legend and the caption."""
     entries: list[Artist] = [*legend_entries(styles, rows.label), unedited_entry()]
-    if rows.diverged_after.notna().any():
-        entries.append(Line2D([], [], **CROSS, label="diverged"))
+    entries += diverged_entry(rows.diverged_after.notna().any())
     return finish(figure, entries, caption)
 
 
@@ -210,4 +186,4 @@ def divergence_notes(rows: pd.DataFrame, mark: str) -> str:
     """A caption's sentence on streams that diverged, if any did."""
     if not rows.diverged_after.notna().any():
         return ""
-    return f" ×: {mark}, because a shift, a loss or a logit was no longer finite."
+    return f" ×: {mark}, {WHY}"

@@ -34,6 +34,9 @@ COLORS = [*PALETTE[:3], PALETTE[4], PALETTE[9], "0.1", PALETTE[3], PALETTE[5], P
 """By place in `METHODS`; neighbours differ in lightness too."""
 
 MARKERS = "osD^P*<>"
+OTHER_LOCALITY = {", KL": "v", ", norm": "v", ", no locality loss": "p"}
+"""End of a variant's name that has another locality loss than its method → marker."""
+
 TEXT = 9
 """Size of captions and legends in points."""
 
@@ -77,9 +80,9 @@ class Style:
 def variant_styles(scores: pd.DataFrame) -> dict[str, Style]:
     """Label → style, in the order of a legend.
 
-    Solid line and filled marker: MBPS. Dashed and open: one step. Dotted: another locality loss.
-    Dash-dotted: another choice that the paper's names leave open. Take the styles from the whole
-    scores table, so that a variant looks the same in every figure.
+    Solid line and filled marker: MBPS. Dashed and open: one step. Dotted: another locality loss, or
+    none. Dash-dotted: another choice that the paper's names leave open. Take the styles from the
+    whole scores table, so that a variant looks the same in every figure.
     """
     plain = method_styles(scores.method)
     order = list(plain)
@@ -88,7 +91,7 @@ def variant_styles(scores: pd.DataFrame) -> dict[str, Style]:
     rows.sort(
         key=lambda r: (
             order.index(r["method"]),
-            _other_locality(r["variant"]),
+            bool(_other_locality(r["variant"])),
             r["bp_steps"],
             r["label"],
         )
@@ -103,11 +106,12 @@ def _variant_style(row: dict[str, Any], plain: Style) -> Style:
         line = ":"
     if row["label"] != row["variant"]:
         line = "-."
-    return Style(plain.color, "v" if other else plain.marker, line, filled=several)
+    return Style(plain.color, other or plain.marker, line, filled=several)
 
 
-def _other_locality(variant: str) -> bool:
-    return variant.endswith((", KL", ", norm"))
+def _other_locality(variant: str) -> str:
+    """The marker of a variant with another locality loss; empty if it has its method's own."""
+    return next((mark for end, mark in OTHER_LOCALITY.items() if variant.endswith(end)), "")
 
 
 def method_styles(methods: pd.Series) -> dict[str, Style]:
@@ -195,7 +199,9 @@ def _ticks(axes: Axes, ticks: Sequence[int]) -> None:
 
 
 def log_seconds(axes: Axes) -> None:
-    """A logarithmic y axis in seconds, with plain numbers."""
+    """A logarithmic y axis in seconds, with plain numbers; linear if there is nothing to show."""
+    if math.isinf(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

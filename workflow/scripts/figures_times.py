@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures_data import Tables, cells_of, largest, of_pair, over_seeds, pairs, rows_of
-from figures_panels import seeds
+from figures_data import Tables, cells_of, count, largest, of_pair, over_seeds, pairs, rows_of
+from figures_panels import WHY, seeds
 from figures_style import PALETTE, finish, panels
 from smedit.errors import UserError
+from smedit.grid import CELL_COLUMNS
 
 PHASES = {
     "trace": (PALETTE[9], ""),
@@ -28,20 +29,22 @@ COMPARED = ("MEND", "MALMEN", "SMEdit, KL", "SMEdit")
 def step_time(tables: Tables) -> Figure:
     """Seconds of a training step by phase: KL against norm (experiment ``data_size``)."""
     cells = largest(cells_of(tables, "data_size"), "train_batches")
+    scores = rows_of(tables.scores, cells, "scores")
+    scores = scores[scores.label.isin(COMPARED)]
     timings = rows_of(tables.timings, cells, "timings")
     timings = timings[(timings.per == "training step") & timings.label.isin(COMPARED)]
     unknown = sorted(set(timings.phase) - set(PHASES))
-    if unknown or timings.empty:
+    if unknown or scores.empty:
         what = f"unknown phase {unknown[0]!r}" if unknown else f"none of {', '.join(COMPARED)}"
         raise UserError(
             f"timings.csv: {what} among the training steps of the experiment data_size; figure "
             f"step_time knows the phases {', '.join(PHASES)}"
         )
-    names = [name for name in COMPARED if name in set(timings.label)]
-    sizes = sorted(timings.n_edits.unique())
-    rows, width = len(pairs(timings)), min(14.0, 3.9 * len(sizes) + 0.5)
+    names = [name for name in COMPARED if name in set(scores.label)]
+    sizes = sorted(scores.n_edits.unique())
+    rows, width = len(pairs(scores)), min(14.0, 3.9 * len(sizes) + 0.5)
     figure, axes = panels(rows, len(sizes), width=width, row_height=2.5, sharey="row")
-    for row, pair in zip(axes, pairs(timings), strict=True):
+    for row, pair in zip(axes, pairs(scores), strict=True):
         mine = of_pair(timings, pair)
         for panel, size in zip(row, sizes, strict=True):
             _stack(panel, mine[mine.n_edits == size], names)
@@ -52,7 +55,13 @@ def step_time(tables: Tables) -> Figure:
         Patch(facecolor=color, edgecolor="0.2", hatch=hatch, label=phase)
         for phase, (color, hatch) in PHASES.items()
     ]
-    return finish(figure, entries, _caption(timings))
+    trained = timings[CELL_COLUMNS].drop_duplicates()
+    lacking = len(trained) < len(scores[CELL_COLUMNS].drop_duplicates())
+    return finish(
+        figure,
+        entries,
+        _caption(timings) + (f" Diverged: training ended, {WHY}" if lacking else ""),
+    )
 
 
 def _stack(panel: Axes, timings: pd.DataFrame, names: list[str]) -> None:
@@ -75,10 +84,12 @@ def _stack(panel: Axes, timings: pd.DataFrame, names: list[str]) -> None:
         base = base + table[phase]
     for place, name in enumerate(names):
         total = base[name]
-        share = 100 * table.loc[name, "locality loss"] / total
-        digits = ".3g" if total < 1000 else ".0f"
+        text = "diverged"
+        if total:
+            share = 100 * table.loc[name, "locality loss"] / total
+            text = f"{total:{'.3g' if total < 1000 else '.0f'}} s\n{share:.1f} %"
         panel.annotate(
-            f"{total:{digits}} s\n{share:.1f} %",
+            text,
             (place, total),
             (0, 3),
             textcoords="offset points",
@@ -92,12 +103,13 @@ def _stack(panel: Axes, timings: pd.DataFrame, names: list[str]) -> None:
 
 
 def _caption(timings: pd.DataFrame) -> str:
-    low, high = int(timings.n.min()), int(timings.n.max())
-    steps = f"{low}" if low == high else f"{low} to {high}"
+    if timings.empty:
+        return "Seconds of one training step by phase: no training came to its end."
+    steps = f"{count(timings.n, 'step', 'steps')} ({seeds(timings)}; no error bars)"
     return (
-        f"Wall-clock seconds of one training step by phase, mean over {steps} steps "
-        f"({seeds(timings)}; no error bars). Above each bar: the sum of the phases, and the "
-        f"share of the locality loss in it. SMEdit and SMEdit, KL take two backpropagation steps "
+        f"Wall-clock seconds of one training step by phase, mean over {steps}. Above "
+        f"each bar: the sum of the phases, and the share of the locality loss in it. SMEdit and "
+        f"SMEdit, KL take two backpropagation steps "
         f"and differ in the locality loss only: the norm needs no forward pass. MEND and MALMEN "
         f"take one step. A batch is traced once and the trace is reused by its second step "
         f"(train_from original), so with two steps the mean holds half a trace. What the frozen "

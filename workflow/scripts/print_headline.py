@@ -26,7 +26,7 @@ METRICS = ["efficacy", "generalization", "specificity"]
 
 
 def headline(results: Path) -> pd.DataFrame:
-    """Per model, dataset and variant: the three scores in percent.
+    """Per model, dataset and variant: the three scores in percent, or that the cell diverged.
 
     Parameters
     ----------
@@ -39,7 +39,9 @@ def headline(results: Path) -> pd.DataFrame:
     scores = scores.merge(cells[CELL_COLUMNS], on=CELL_COLUMNS)
     scores = scores[scores.score.isin(OBJECTIVE_SCORES)]
     after = scores[scores.stage == scores.bp_steps]
-    return _wide(_unedited(scores[scores.stage == 0]), after)[METRICS].reset_index()
+    wide = _wide(_unedited(scores[scores.stage == 0]), after)
+    ended = scores.dropna(subset="diverged")
+    return _with_ended(wide, ended, METRICS, scores.seed.nunique()).reset_index()
 
 
 def compared_streams(results: Path) -> pd.DataFrame:
@@ -72,13 +74,9 @@ def stream_headline(results: Path) -> pd.DataFrame:
     shown = shown[shown.scope.isin(["all", "held-out text"])]
     after = shown[shown.edited == shown.n_edits * shown.n_sequences]
     wide = _wide(_unedited(shown[shown.edited == 0]), after)
-    ended = scores.dropna(subset="diverged_after").drop_duplicates([*INDEX, "seed"])
-    wide = wide.reindex(wide.index.union(pd.MultiIndex.from_frame(ended[INDEX])))
+    ended = scores.dropna(subset="diverged_after")
     columns, n_seeds = [*METRICS, "perplexity"], scores.seed.nunique()
-    for place, streams in ended.groupby(INDEX):
-        batches = ", ".join(f"{count:.0f}" for count in streams.diverged_after)
-        text = f"diverged after {batches} batches"
-        wide.loc[place, columns] = text if n_seeds == 1 else f"{len(streams)} of {n_seeds} {text}"
+    wide = _with_ended(wide, ended, columns, n_seeds)
     if n_seeds == 1:
         seconds = read_table(results, "sequential_timings").merge(cells, on=STREAM_COLUMNS)
         for per, name in (("training request", "training s"), ("edit", "editing s")):
@@ -119,6 +117,21 @@ def _wide(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         value, low, high = map(show, bounds)
         texts.append(f"{value} ({low}–{high})")
     return pd.Series(texts, index=rows.index).unstack("metric")
+
+
+def _with_ended(
+    wide: pd.DataFrame, ended: pd.DataFrame, columns: list[str], n_seeds: int
+) -> pd.DataFrame:
+    """The columns, with a word in place of the scores of each cell or stream that diverged."""
+    ended = ended.drop_duplicates([*INDEX, "seed"])
+    wide = wide.reindex(wide.index.union(pd.MultiIndex.from_frame(ended[INDEX])), columns=columns)
+    for place, mine in ended.groupby(INDEX):
+        text = "diverged"
+        if "diverged_after" in mine:
+            batches = ", ".join(f"{count:.0f}" for count in mine.diverged_after)
+            text += f" after {batches} batches"
+        wide.loc[place, columns] = text if n_seeds == 1 else f"{len(mine)} of {n_seeds} {text}"
+    return wide
 
 
 def _perplexity(value: float) -> str:

@@ -23,6 +23,7 @@ from smedit.readers import data_files
 from smedit.results import read_result
 
 MODELS = Path("resources/models")
+SUITE = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "smedit",
     "torch",
@@ -94,11 +95,13 @@ def recorded_counts(frozen: Path, dataset: str) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit, and whether source files differ from it; null outside a git checkout."""
+    """The suite's commit, and whether its files differ from it; null outside a git checkout."""
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                ["git", *arguments], cwd=SUITE, capture_output=True, text=True, check=True
+            )
         except (OSError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()
