@@ -27,7 +27,7 @@ from smedit.jobs import (
     read_before,
     rows_of,
 )
-from smedit.language_model import LanguageModel
+from smedit.language_model import LanguageModel, Shifts
 from smedit.memory import peak_memory_mb
 from smedit.meta_training import TrainingSettings, meta_train
 from smedit.method import load_method
@@ -116,9 +116,11 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
     -------
     dict
         JSON-ready: ``settings``, ``environment``, ``training`` (per step), ``scores`` (per stage,
-        metric and score: the values of each request's rows), ``seconds``, ``memory_mb``, and
-        ``diverged``: None, or why training or editing came to an end. Then there are the unedited
-        model's scores alone, and what training measured if it was completed.
+        metric and score: the values of each request's rows), ``held_out`` (per stage, the losses
+        on the held-out text: of the unedited model, and once the first batch is edited),
+        ``seconds``, ``memory_mb``, and ``diverged``: None, or why training or editing came to an
+        end. Then there is what was measured of the unedited model alone, and what training measured
+        if it was completed.
     """
     settings, hyper = job["settings"], job["hyperparameters"]
     part = {"split": job["split"], "eval_edits": job["eval_edits"]}
@@ -148,11 +150,18 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
         if row["request"] < job["eval_edits"]
     ]
     steps, diverged = [], None
+    # The search does not look at the text, and states may be made without it.
+    text = HeldOutText(model) if job["split"] == "eval" and frozen["held_out"] else None
+    held_out = {"0": frozen["held_out"]} if text else {}
     try:
         with clock.phase("train"):
             steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
         seconds["train"], memory["train"] = clock.seconds["train"], peak_memory_mb(model.device)
-        rows += _evaluate(job, editor, model, parts, clock)
+        edited, losses = _evaluate(job, editor, model, parts, text, clock)
+        rows += edited
+        if text:
+            held_out[str(bp_steps)] = losses
+            seconds["held-out text"] = clock.seconds["held-out text"]
         for name in ("edit", "score"):
             seconds[name] = clock.seconds[name] / len(parts)  # per batch of n_edits
         memory["evaluate"] = peak_memory_mb(model.device)
@@ -167,6 +176,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
         "environment": environment(job, model),
         "training": [dataclasses.asdict(step) for step in steps],
         "scores": _aggregate(rows),
+        "held_out": held_out,
         "seconds": seconds,
         "memory_mb": memory,
         "diverged": diverged,
@@ -195,18 +205,26 @@ def _evaluate(
     editor: Editor,
     model: LanguageModel,
     parts: Sequence[Sequence[EditRequest]],
+    text: HeldOutText | None,
     clock: Clock,
-) -> list[tuple[int, RowScore]]:
-    """Scores with their stage of every batch, each edited on its own, from W₀."""
+) -> tuple[list[tuple[int, RowScore]], list[tuple[float, int]]]:
+    """Scores with their stage of every batch, each edited on its own, from W₀.
+
+    With them the losses on the text, if there is one, once the first batch is edited.
+    """
     settings, hyper = job["settings"], job["hyperparameters"]
     trained = {name: value.clone() for name, value in editor.state_dict().items()}
     rows: list[tuple[int, RowScore]] = []
+    losses: list[tuple[float, int]] = []
     for number, part in enumerate(parts):
         editor.load_state_dict(trained)
         try:
-            scored = _edit_and_score(
+            scored, shifts = _edit_and_score(
                 editor, model, part, settings["bp_steps"], hyper, job["split"] == "eval", clock
             )
+            if text and number == 0:
+                with clock.phase("held-out text"):
+                    losses = text.losses(shifts)
         except DivergedError as error:
             raise DivergedError(
                 f"{settings['method']}, eval batch {number + 1}: {error}"
@@ -216,7 +234,7 @@ def _evaluate(
             (stage, dataclasses.replace(row, request=row.request + first)) for stage, row in scored
         ]
         log.info("edited and scored batch %d/%d", number + 1, len(parts))
-    return rows
+    return rows, losses
 
 
 def _edit_and_score(
@@ -227,8 +245,11 @@ def _edit_and_score(
     hyper: Mapping[str, Any],
     every_stage: bool,
     clock: Clock,
-) -> list[tuple[int, RowScore]]:
-    """Scores with their stage, s after backpropagation step s; the search needs the last alone."""
+) -> tuple[list[tuple[int, RowScore]], Shifts]:
+    """Scores with their stage, s after backpropagation step s, and the shifts after the last.
+
+    The search needs the last stage alone.
+    """
     batch = _edit_batch(requests, model, hyper).edit
     scorer = Scorer(requests, model.tokenizer)
     edits = editor.edit(model, batch, bp_steps)
@@ -239,7 +260,7 @@ def _edit_and_score(
         if every_stage or stage == bp_steps:
             with clock.phase("score"):
                 scored += [(stage, row) for row in scorer.score(model, shifts)]
-    return scored
+    return scored, shifts
 
 
 def _aggregate(rows: Sequence[tuple[int, RowScore]]) -> list[dict[str, Any]]:

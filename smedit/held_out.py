@@ -49,8 +49,8 @@ class HeldOutText:
         longest = len(self._batch.sequences[0].input_ids)
         if model.context is not None and longest > model.context:
             raise UserError(
-                f"{model.name}: the held-out text of the streams needs a context of {longest} "
-                f"tokens, the model has {model.context}; leave its streams out"
+                f"{model.name}: the held-out text needs a context of {longest} tokens, the model "
+                f"has {model.context}; use a model with a longer one"
             )
 
     @property

@@ -18,7 +18,6 @@ from smedit.stream_grid import (
     stream_candidates,
     stream_hyperparameters,
     stream_settings,
-    streams_of,
 )
 
 Config = Mapping[str, Any]
@@ -54,7 +53,7 @@ def freeze_job(config: Config, model: str, dataset: str, seed: int) -> dict[str,
         **model_settings(config, model),
         **data_settings(config, dataset, seed),
         "rows": all_rows_needed(config, model, dataset),
-        "held_out": not streams_of(config, model, dataset).empty,
+        "held_out": True,
         "minibatch": config["hyperparameters"]["minibatch"],
     }
 

@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from collect_tables import (
     INTERVAL,
     MACHINE,
     Result,
-    interval,
     main,
     mean_with_interval,
     paired_gain,
+    perplexity,
     read_results,
     settings_of,
     table_of,
@@ -94,24 +93,9 @@ def _rows(settings: dict[str, Any], point: dict[str, Any]) -> Iterator[dict[str,
             yield named | mean_with_interval(entry["rows"][part])
     if point["held_out"]:
         named = {"scope": "held-out text", "metric": "perplexity", "score": "perplexity"}
-        yield named | _perplexity(point["held_out"])
+        yield named | perplexity(point["held_out"])
     named = {"scope": "weights", "metric": "change", "score": "frobenius_norm"}
     yield named | {"value": point["change_norm"]}
-
-
-def _perplexity(losses: list[tuple[float, int]]) -> dict[str, float]:
-    """exp(mean loss per token), with its uncertainty over paragraphs."""
-    sums, counts = np.array(losses, dtype=float).T
-
-    def statistic(s: np.ndarray, c: np.ndarray, axis: int) -> np.ndarray:
-        return np.exp(s.sum(axis) / c.sum(axis))
-
-    return {
-        "value": float(statistic(sums, counts, 0)),
-        **interval((sums, counts), statistic),
-        "n_rows": int(counts.sum()),
-        "n_requests": len(losses),
-    }
 
 
 def gains_table(results: Iterable[Result]) -> pd.DataFrame:

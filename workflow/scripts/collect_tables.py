@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,23 +188,45 @@ def interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, f
     }
 
 
+def perplexity(losses: list[tuple[float, int]]) -> dict[str, float]:
+    """exp(mean loss per token), with its uncertainty over paragraphs."""
+    sums, counts = np.array(losses, dtype=float).T
+
+    def statistic(s: np.ndarray, c: np.ndarray, axis: int) -> np.ndarray:
+        return np.exp(s.sum(axis) / c.sum(axis))
+
+    return {
+        "value": float(statistic(sums, counts, 0)),
+        **interval((sums, counts), statistic),
+        "n_rows": int(counts.sum()),
+        "n_requests": len(losses),
+    }
+
+
 def scores_table(results: Iterable[Result]) -> pd.DataFrame:
     """One row per cell, stage (0 before editing, s after step s), metric and score.
+
+    The perplexity is that of the held-out text: of the unedited model, and after the last step on
+    the first batch; its rows are tokens, its requests paragraphs.
 
     A cell that diverged has the rows before editing alone, and ``diverged`` says why; else that is
     empty.
     """
     rows = (
-        {
-            **settings_of(result),
-            "diverged": result.get("diverged"),
-            **{name: entry[name] for name in ("stage", "metric", "score")},
-            **mean_with_interval(entry["rows"]),
-        }
+        {**settings_of(result), "diverged": result.get("diverged"), **row}
         for result in results
-        for entry in result["scores"]
+        for row in _score_rows(result)
     )
     return table_of(rows, COLUMNS["scores"])
+
+
+def _score_rows(result: Result) -> Iterator[dict[str, Any]]:
+    for entry in result["scores"]:
+        named = {name: entry[name] for name in ("stage", "metric", "score")}
+        yield named | mean_with_interval(entry["rows"])
+    for stage, losses in result.get("held_out", {}).items():
+        named = {"stage": int(stage), "metric": "perplexity", "score": "perplexity"}
+        yield named | perplexity(losses)
 
 
 def gains_table(results: Iterable[Result]) -> pd.DataFrame:

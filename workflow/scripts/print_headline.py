@@ -26,7 +26,9 @@ METRICS = ["efficacy", "generalization", "specificity"]
 
 
 def headline(results: Path) -> pd.DataFrame:
-    """Per model, dataset and variant: the three scores in percent, or that the cell diverged.
+    """Per model, dataset and variant: three scores in percent and the perplexity.
+
+    Where a cell diverged, it says so instead. Tables of an earlier version have no perplexity.
 
     Parameters
     ----------
@@ -37,11 +39,12 @@ def headline(results: Path) -> pd.DataFrame:
     cells = _cells_of(results, "experiments", "data_size")
     cells = cells[cells.n_edits == cells.n_edits.max()]
     scores = scores.merge(cells[CELL_COLUMNS], on=CELL_COLUMNS)
-    scores = scores[scores.score.isin(OBJECTIVE_SCORES)]
+    scores = scores[scores.score.isin([*OBJECTIVE_SCORES, "perplexity"])]
     after = scores[scores.stage == scores.bp_steps]
     wide = _wide(_unedited(scores[scores.stage == 0]), after)
     ended = scores.dropna(subset="diverged")
-    return _with_ended(wide, ended, METRICS, scores.seed.nunique()).reset_index()
+    columns = [*METRICS, *({"perplexity"} & set(wide))]
+    return _with_ended(wide, ended, columns, scores.seed.nunique()).fillna("").reset_index()
 
 
 def compared_streams(results: Path) -> pd.DataFrame:
