@@ -170,6 +170,7 @@ def test_provenance(smoke):
     assert provenance["packages"]["torch"].startswith("2.13.0")
     assert len(provenance["config_sha256"]) == 64
     assert provenance["job_seconds"]["cells"]["jobs"] == 24
+    assert {tried["way"] for tried in provenance["self_tests"].values()} == {"fast"}
     rows = provenance["rows"]["worldfacts-qa"]
     counts = {split: counted["rows"] for split, counted in rows.items()}
     assert counts == {"train": 2035, "tune": 359, "eval": 1042}

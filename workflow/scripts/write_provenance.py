@@ -57,6 +57,7 @@ def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "job_seconds": job_seconds(results / "benchmarks"),
         "model_files": {name: model_files(MODELS / name) for name in config["models"]},
+        "self_tests": {name: self_test(MODELS / name) for name in config["models"]},
         "data_files": {name: file_sums(name, spec) for name, spec in config["datasets"].items()},
         "rows": {name: recorded_counts(results / "frozen", name) for name in config["datasets"]},
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -74,6 +75,13 @@ def model_files(folder: Path) -> dict[str, str]:
         return {file: entry["sha256"] for file, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         refuse(folder, f"its file {sums.name} is not a whole list of checksums")
+
+
+def self_test(folder: Path) -> dict[str, Any] | None:
+    """What trying a model gave when it was prepared: the way it runs, the largest difference."""
+    notes = folder / "source.json"
+    # An earlier version of the suite tried none.
+    return read_result(notes, part_of=folder).get("self_test") if notes.is_file() else None
 
 
 def file_sums(name: str, spec: dict[str, Any]) -> dict[str, str]:
