@@ -10,7 +10,6 @@ from pathlib import Path
 
 from smedit.files import replacing
 
-
 ENDED = r"exceeded memory limit|oom.kill|DUE TO [A-Z ]+"
 """In SLURM's log of a submission: it ended the job itself."""
 
