@@ -18,6 +18,34 @@ if lies_here(Path("resources/models")):
     KEPT.append("resources/models")
 
 
+SUBMISSIONS = {}
+
+
+def members(job):
+    """The jobs of a group, or the one job."""
+    return job.jobs if job.is_group() else [job]
+
+
+def listen_to(executor):
+    """Keep what the executor says of each submission that failed; it says so to the log alone.
+
+    A group's log has not even the words.
+    """
+    tell = executor.print_job_error
+
+    def print_job_error(job_info, msg=None, **options):
+        submission = failures.Submission(
+            words=msg or "",
+            taken=job_info.external_jobid is not None,
+            logs=tuple(map(str, options.get("aux_logs") or ())),
+        )
+        for job in members(job_info.job):
+            SUBMISSIONS.update((str(log), submission) for log in job.log)
+        tell(job_info, msg, **options)
+
+    executor.print_job_error = print_job_error
+
+
 def begin_run():
     """For `onstart`: see that this run is the only one here, and can write what it makes."""
     try:
@@ -27,26 +55,26 @@ def begin_run():
         check_writable(sorted({str(path.parent) for path in outputs}))
     except (UserError, OSError) as error:
         raise WorkflowError(message(error)) from None
+    executor = getattr(workflow.scheduler, "_executor", None)
+    if hasattr(executor, "run_uuid"):  # that of SLURM
+        listen_to(executor)
     with suppress(OSError):  # for the smoke test, it may lie in a read-only folder
         FAILED.unlink(missing_ok=True)
 
 
 onerror:
-    members = [
-        member
-        for job in workflow.scheduler.failed
-        for member in (job.jobs if job.is_group() else [job])
-    ]
+    failed_jobs = [m for job in workflow.scheduler.failed for m in members(job)]
     try:
         for path in set_refused_aside(KEPT):
             print(f"Set aside: {path}", file=sys.stderr)
         failed = failures.find_failures(
             (
                 (job.rule.name, [str(path) for path in job.output], str(job.log[0]))
-                for job in members
+                for job in failed_jobs
                 if job.output and job.log
             ),
             STARTED,
+            SUBMISSIONS,
         )
         if failed:
             unfinished = sum(

@@ -1,7 +1,9 @@
 import csv
 import os
 
-from smedit.failures import describe, find_failures, were_made, write_table
+import pytest
+
+from smedit.failures import Submission, describe, find_failures, were_made, write_table
 
 STARTED = 1000
 
@@ -41,6 +43,46 @@ def test_the_reason_is_the_log_s_error_line(tmp_path):
         ),
         (f"{tmp_path}/f.json", "no --job"),
     ]
+
+
+REFUSED = """Job submission failed with exception: The given account mine appears to be invalid. \
+Available accounts:
+other"""
+NO_PARTITION = """SLURM sbatch failed. The error message was 'sbatch: error: invalid partition'.
+    sbatch call:
+        sbatch --parsable"""
+BY_SACCT = "SLURM-job '7' failed, SLURM status is: 'TIMEOUT'. Reason: Unknown."
+FAILED = "SLURM-job '7' failed, SLURM status is: 'FAILED'. Reason: Unknown."
+KILLED = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "taken", "of_slurm", "text", "why"),
+    [
+        (REFUSED, False, "", "", "SLURM did not take it: The given account mine appears to be "),
+        (REFUSED, False, "", None, "invalid. Available accounts: other"),
+        (
+            NO_PARTITION,
+            False,
+            "",
+            None,
+            "The error message was 'sbatch: error: invalid partition'.",
+        ),
+        (BY_SACCT, True, "", "12:00:00 step 3 of 8\n", f"SLURM ended it: {BY_SACCT}"),
+        (FAILED, True, f"Submitted\n{KILLED}\nbye\n", "12:00:00 step 3\n", KILLED),
+        (FAILED, True, "Submitted\n", "12:00:00 step 3\n", "(killed?); last line: 12:00:00 step 3"),
+        (FAILED, True, "Submitted\n", "", "it ended without a word: killed, or the disk is full"),
+        (FAILED, True, KILLED, "12:00:00 step 3\nerror: non-finite shift\n", "non-finite shift"),
+    ],
+)
+def test_what_slurm_explains_is_told_in_its_words(tmp_path, words, taken, of_slurm, text, why):
+    failed = job(tmp_path, "a", text)
+    log = tmp_path / "7.log"
+    log.write_text(of_slurm)
+    said = {failed[2]: Submission(words, taken, (str(log), str(tmp_path / "gone.log")))}
+    (failure,) = find_failures([failed], STARTED, said)
+    assert why in failure.why
+    assert "\n" not in failure.why and "sbatch call" not in failure.why
 
 
 def test_what_an_earlier_run_left_says_nothing_of_this_one(tmp_path):

@@ -250,6 +250,14 @@ def test_streams_without_a_partner_have_no_gains(tables):
         stream_gains(replace(tables, gains=tables.gains[:0]))
 
 
+def test_gains_that_diverged_streams_would_have_are_named(tables):
+    kl = (tables.scores.variant == "SMEdit, KL") & (tables.scores.edited == 0)
+    scores = tables.scores.assign(diverged_after=tables.scores.diverged_after.mask(kl, 0))
+    figure = stream_gains(replace(tables, scores=scores, gains=tables.gains[:0]))
+    told = " ".join(figure.texts[-1].get_text().split())
+    assert "Left out, as they diverged: m1 qa SMEdit, KL, " in told and "MEND" not in told
+
+
 def test_the_ends_against_backpropagation_steps(tables):
     panels = stream_bp_steps(tables).axes
     end = {"dataset": "sentences", "edited": 16, "passes": 1}

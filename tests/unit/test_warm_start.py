@@ -37,6 +37,7 @@ def command(arguments):
             print(calls, sys.argv[1:], os.getcwd(), tempfile.gettempdir(), sys.stdin.read())
             print(signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGCHLD))
             print({SERVER!r} in os.environ)
+            print("GPUs", os.environ.get("CUDA_VISIBLE_DEVICES"))
             print("session: open files", len(os.listdir("/proc/self/fd")))
         case ["fail"]:
             print("error: a bad value", file=sys.stderr)
@@ -269,6 +270,15 @@ def test_what_the_shell_of_a_job_takes_away_is_not_another_environment(run):
         prompting.end()
     assert job.stdout.startswith(f"session {prompting.server.pid} ")
     assert "no warm start" not in job.stderr
+
+
+def test_the_gpus_of_a_job_are_not_another_environment(run):
+    own = run.warm | {"CUDA_VISIBLE_DEVICES": "1"}
+    job = run.job("describe", environment=own, input="")
+    assert "no warm start" not in job.stderr
+    assert f"session {run.server.pid} " in job.stdout
+    assert "GPUs 1\n" in job.stdout
+    assert "GPUs None\n" in run.job("describe", input="").stdout  # the next worker's are its own
 
 
 def test_in_another_environment_a_job_runs_by_itself(run):

@@ -60,11 +60,16 @@ def test_a_model_is_made_in_the_folder_where_the_run_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "command"), [(0, "smedit freeze "), (2, "python -m smedit.gpu_slots 2 smedit freeze ")]
+    ("gpus", "mode", "command"),
+    [
+        (0, "default", "smedit freeze "),
+        (2, "default", "python -m smedit.gpu_slots 2 smedit freeze "),
+        (2, "remote", "smedit freeze "),
+    ],
 )
-def test_a_job_takes_gpus_if_it_is_to_have_some(gpus, command, tmp_path):
+def test_a_job_takes_gpus_if_it_is_to_have_some(gpus, mode, command, tmp_path):
+    """What SLURM starts, in mode remote, has them from SLURM."""
     given = ["--configfile", f"{ROOT}/config/smoke.yaml", "--config", f"gpus_per_job={gpus}"]
-    text = snakemake(
-        tmp_path, "tables", "-s", f"{ROOT}/Snakefile", "-n", "--printshellcmds", *given
-    )
+    given += ["--mode", mode, "--dry-run", "--printshellcmds"]
+    text = snakemake(tmp_path, "tables", "--snakefile", f"{ROOT}/Snakefile", *given)
     assert f"Shell command: {command}" in text

@@ -13,6 +13,7 @@ from figures_data import (
     largest,
     of_pair,
     pairs,
+    rows_of,
 )
 from figures_mbps import gain_panel
 from figures_panels import interval, sample, score_names
@@ -35,7 +36,10 @@ def stream_gains(tables: StreamTables) -> Figure:
     """
     cells = largest(cells_of(tables, "comparison"), "n_edits", "n_sequences")
     gains = tables.gains[tables.gains.score.isin(MAIN_SCORES)].merge(cells, on=STREAM_COLUMNS)
-    if gains.empty:
+    scores = rows_of(tables.scores, cells, "sequential")
+    variants = scores.groupby(["model", "dataset", "method"]).label.transform("nunique")
+    ended = scores[scores.diverged_after.notna() & (variants > 1)]
+    if gains.empty and ended.empty:
         raise UserError(
             "sequential_gains.csv: no two streams of the experiment comparison differ in the "
             "second step or in KL against the norm alone, so figure stream_gains cannot be drawn; "
@@ -43,14 +47,15 @@ def stream_gains(tables: StreamTables) -> Figure:
         )
     gains = gains.assign(label=_labels(gains))
     styles = method_styles(tables.scores.method)
+    places = pairs(gains) or pairs(ended)
     figure, axes = panels(
-        len(pairs(gains)),
+        len(places),
         len(METRICS),
         width=11,
         row_height=0.75 + 0.3 * gains.label.nunique(),
         sharex="col",
     )
-    for row, pair in zip(axes, pairs(gains), strict=True):
+    for row, pair in zip(axes, places, strict=True):
         mine = of_pair(gains, pair)
         for panel, metric in zip(row, METRICS, strict=True):
             gain_panel(panel, mine[mine.metric == metric], styles)
@@ -63,10 +68,17 @@ def stream_gains(tables: StreamTables) -> Figure:
     caption = (
         f"Two streams that differ in one choice: how much higher all edits score at the end with "
         f"a second backpropagation step than without, and with the norm than with KL. "
-        f"{stream_size(gains)} Right of the line: the choice is better. Score: "
-        f"{score_names(gains)}; differences are paired by request. {sample(gains)} Error bars: "
-        f"{interval(gains)}."
+        f"{stream_size(cells if gains.empty else gains)} Right of the line: the choice is better."
     )
+    if len(gains):
+        caption += (
+            f" Score: {score_names(gains)}; differences are paired by request. {sample(gains)} "
+            f"Error bars: {interval(gains)}."
+        )
+    if len(ended):
+        streams = ended[["model", "dataset", "label"]].drop_duplicates()
+        names = (" ".join(stream) for stream in streams.itertuples(index=False, name=None))
+        caption += f" Left out, as they diverged: {', '.join(sorted(names))}."
     return finish(figure, [], caption)
 
 
