@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from smedit.files import fingerprint
 from smedit.held_out import HeldOutText
 from smedit.jobs import (
     FROZEN_FOR,
+    LAYOUT,
     check_rows,
     cut,
     describe_rows,
@@ -34,7 +35,7 @@ from smedit.method import load_method
 from smedit.readers import load_requests
 from smedit.results import joined, write_result
 from smedit.row_counts import row_counts
-from smedit.scores import RowScore, Scorer, by_request
+from smedit.scores import RowScore, Scorer, UneditedAnswers, by_request
 
 log = logging.getLogger("smedit")
 
@@ -53,7 +54,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     before
         The JSON file to write: what the rows were, how many the dataset has and what was left out
         of it, the other file's fingerprint, token ids of every text, and the unedited model's
-        scores of the ``tune`` and ``eval`` rows and losses on the held-out text.
+        scores of the ``tune`` and ``eval`` rows, its answers to their locality prompts and its
+        losses on the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
@@ -84,17 +86,19 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         log.info("%.0f %% of the rows, about %.0f s left", 100 * share, spent / share - spent)
     model.states.save(states)
     log.info("%d distinct sequences, %.1f MB", len(model.states), states.stat().st_size / 1e6)
-    scores = {
-        split: [dataclasses.asdict(row) for row in scorer.score(model, {})]
-        for split, scorer in scorers.items()
-    }
+    scores, answers = {}, {}
+    for split, scorer in scorers.items():
+        scored, answers[split] = scorer.score_unedited(model)
+        scores[split] = [dataclasses.asdict(row) for row in scored]
     result = {
+        "layout": LAYOUT,
         "made_for": {key: job.get(key) for key in FROZEN_FOR},
         "rows": described,
         "dataset": row_counts(splits),
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
         "unedited": scores,
+        "unedited_answers": answers,
         "held_out": text.losses({}) if text else [],
     }
     write_result(result, before, job)
@@ -157,7 +161,8 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
         with clock.phase("train"):
             steps = meta_train(editor, model, batches, bp_steps, _training(settings, hyper))
         seconds["train"], memory["train"] = clock.seconds["train"], peak_memory_mb(model.device)
-        edited, losses = _evaluate(job, editor, model, parts, text, clock)
+        answers = frozen["unedited_answers"][job["split"]]
+        edited, losses = _evaluate(job, editor, model, parts, answers, text, clock)
         rows += edited
         if text:
             held_out[str(bp_steps)] = losses
@@ -205,6 +210,7 @@ def _evaluate(
     editor: Editor,
     model: LanguageModel,
     parts: Sequence[Sequence[EditRequest]],
+    answers: UneditedAnswers,
     text: HeldOutText | None,
     clock: Clock,
 ) -> tuple[list[tuple[int, RowScore]], list[tuple[float, int]]]:
@@ -218,9 +224,13 @@ def _evaluate(
     losses: list[tuple[float, int]] = []
     for number, part in enumerate(parts):
         editor.load_state_dict(trained)
+        first = number * settings["n_edits"]
+        scorer = Scorer(part, model.tokenizer, answers[first : first + len(part)])
+        batch = _edit_batch(part, model, hyper).edit
+        edits = editor.edit(model, batch, settings["bp_steps"])
         try:
             scored, shifts = _edit_and_score(
-                editor, model, part, settings["bp_steps"], hyper, job["split"] == "eval", clock
+                model, edits, scorer, settings["bp_steps"], job["split"] == "eval", clock
             )
             if text and number == 0:
                 with clock.phase("held-out text"):
@@ -229,7 +239,6 @@ def _evaluate(
             raise DivergedError(
                 f"{settings['method']}, eval batch {number + 1}: {error}"
             ) from error
-        first = number * settings["n_edits"]
         rows += [
             (stage, dataclasses.replace(row, request=row.request + first)) for stage, row in scored
         ]
@@ -238,11 +247,10 @@ def _evaluate(
 
 
 def _edit_and_score(
-    editor: Editor,
     model: LanguageModel,
-    requests: Sequence[EditRequest],
+    edits: Iterator[Shifts],
+    scorer: Scorer,
     bp_steps: int,
-    hyper: Mapping[str, Any],
     every_stage: bool,
     clock: Clock,
 ) -> tuple[list[tuple[int, RowScore]], Shifts]:
@@ -250,9 +258,6 @@ def _edit_and_score(
 
     The search needs the last stage alone.
     """
-    batch = _edit_batch(requests, model, hyper).edit
-    scorer = Scorer(requests, model.tokenizer)
-    edits = editor.edit(model, batch, bp_steps)
     scored: list[tuple[int, RowScore]] = []
     for stage in range(1, bp_steps + 1):
         with clock.phase("edit"):

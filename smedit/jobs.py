@@ -32,6 +32,10 @@ FROZEN_FOR = (
 """The settings of a job that what `freeze` computes depends on."""
 
 
+LAYOUT = 2
+"""How `freeze` lays out its JSON file; another layout is another version of the suite's."""
+
+
 def open_model(
     job: Mapping[str, Any], states: Path | None = None, known: Mapping[str, Any] | None = None
 ) -> LanguageModel:
@@ -67,6 +71,8 @@ def open_model(
 def read_before(job: Mapping[str, Any], states: Path, path: Path) -> dict[str, Any]:
     """What `freeze` wrote at ``path`` for this job, if its other file is still as it wrote it."""
     before = result_with("made_for", path)
+    if before.get("layout") != LAYOUT:
+        refuse(path, "made by another version of the suite")
     check_made_for(job, path, before["made_for"])
     changed = what_changed(states, before["states"])
     if changed and states.exists():
@@ -119,7 +125,7 @@ def check_rows(
         If a file of the dataset was changed since, or something is lacking. The file is marked; see
         `smedit.files.refuse`.
     """
-    frozen = before.get("rows", {})  # an earlier version of the suite wrote none
+    frozen = before["rows"]
     for split, expected in frozen.items():
         if describe_rows(getattr(splits, split)[: expected["count"]]) != expected:
             refuse(path, f"made from other {split} rows than dataset {job['dataset']} has by now")

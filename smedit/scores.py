@@ -8,11 +8,15 @@ A row is one prompt of one request. Scores (arXiv 2508.04012, section 5.1):
   answer's token. The released code's score, freed of its dependence on how rows are batched.
 - ``sequence_success`` (CounterFact; ROME, MEMIT): whether the mean negative log-likelihood per
   token of the own answer is below the other's, each teacher-forced on itself.
+- ``exact_match`` (both, of edit and paraphrase prompts): whether every answer token is the argmax,
+  teacher-forced. Greedy decoding then gives this answer (arXiv 2502.11177, 2507.05937).
+- ``agreement`` (both, of locality prompts): fraction of the answer positions where the argmax is
+  the unedited model's; 1 before any edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -36,6 +40,11 @@ class RowScore:
     value: float
 
 
+UneditedAnswers = list[list[list[int]]]
+"""Per request and locality prompt: the token that the unedited model finds likeliest at each answer
+position."""
+
+
 @dataclass(frozen=True)
 class _Query:
     """Tokens whose likelihood is asked for at the answer positions of one forward pass."""
@@ -55,13 +64,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Per token of a query: its log-likelihood, and whether it is the argmax.
+    """Per token of a query: its log-likelihood, and the likeliest token in its place.
 
     Lists, as many small tensors between the large ones that come and go would scatter memory.
     """
 
     log_likelihood: list[float]
-    correct: list[bool]
+    likeliest: list[int]
 
 
 class Scorer:
@@ -75,9 +84,17 @@ class Scorer:
         Every paraphrase and locality prompt of each is scored.
     tokenizer
         The model's.
+    unedited
+        What `score_unedited` gave for these requests. Without it there is no ``agreement``.
     """
 
-    def __init__(self, requests: Sequence[EditRequest], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        requests: Sequence[EditRequest],
+        tokenizer: Tokenizer,
+        unedited: UneditedAnswers | None = None,
+    ) -> None:
+        self._unedited = unedited
         inputs: dict[tuple[tuple[int, ...], int], int] = {}
         sequences: list[TokenizedPrompt] = []
 
@@ -89,6 +106,7 @@ class Scorer:
                 sequences.append(sequence)
             return _Query(inputs[key], sequence.answer_ids)
 
+        self._n_requests = len(requests)
         self._rows: list[_Row] = []
         for number, request in enumerate(requests):
             prompts = {
@@ -114,14 +132,24 @@ class Scorer:
         """One sequence for every forward pass that scoring runs."""
         return self._batch.sequences
 
+    def score_unedited(self, model: LanguageModel) -> tuple[list[RowScore], UneditedAnswers]:
+        """Score every row on W₀, and keep what the model answers there to locality prompts."""
+        answers = self._answer(model, {})
+        self._unedited = self._likeliest(answers)
+        return self._scores(answers), self._unedited
+
     def score(self, model: LanguageModel, shifts: Shifts) -> list[RowScore]:
         """Score every row on W₀ + shifts; empty shifts score the unedited model."""
-        answers = self._answer(model, shifts)
+        return self._scores(self._answer(model, shifts))
+
+    def _scores(self, answers: Mapping[_Query, _Answer]) -> list[RowScore]:
+        theirs = (tokens for request in self._unedited or () for tokens in request)
         scores: list[RowScore] = []
         for row in self._rows:
             own = answers[row.own]
+            correct = [a == b for a, b in zip(own.likeliest, row.own.token_ids, strict=True)]
             if row.rival is None or row.other is None:
-                values = {"accuracy": fmean(own.correct)}
+                values = {"accuracy": fmean(correct)}
             else:
                 rival, other = answers[row.rival].log_likelihood, answers[row.other]
                 wins = [a > b for a, b in zip(own.log_likelihood, rival, strict=False)]
@@ -131,8 +159,21 @@ class Scorer:
                         fmean(own.log_likelihood) > fmean(other.log_likelihood)
                     ),
                 }
+            if row.metric != "specificity":
+                values["exact_match"] = float(all(correct))
+            elif self._unedited is not None:
+                same = [a == b for a, b in zip(own.likeliest, next(theirs), strict=True)]
+                values["agreement"] = fmean(same)
             scores += [RowScore(row.metric, name, row.request, v) for name, v in values.items()]
         return scores
+
+    def _likeliest(self, answers: Mapping[_Query, _Answer]) -> UneditedAnswers:
+        """Per request and locality prompt: the likeliest token at each answer position."""
+        likeliest: UneditedAnswers = [[] for _ in range(self._n_requests)]
+        for row in self._rows:
+            if row.metric == "specificity":
+                likeliest[row.request].append(answers[row.own].likeliest)
+        return likeliest
 
     @torch.no_grad()
     def _answer(self, model: LanguageModel, shifts: Shifts) -> dict[_Query, _Answer]:
@@ -151,8 +192,7 @@ class Scorer:
                     # One logit that is NaN or +∞ makes all log-likelihoods of its token non-finite.
                     if not likelihood.isfinite().all():
                         raise DivergedError("non-finite logits after editing; try a smaller lr")
-                    correct = best[at] == tokens
-                    answers[query] = _Answer(likelihood.tolist(), correct.tolist())
+                    answers[query] = _Answer(likelihood.tolist(), best[at].tolist())
                 start += len(sequence.answer_ids)
         return answers
 

@@ -27,7 +27,7 @@ from smedit.held_out import HeldOutText
 from smedit.language_model import LanguageModel
 from smedit.locality import squared_norm
 from smedit.memory import memory_mb
-from smedit.scores import Scorer, by_request
+from smedit.scores import Scorer, UneditedAnswers, by_request
 from smedit.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
@@ -53,6 +53,8 @@ class Stream:
     identity
         What makes the stream: its settings and what it starts from. A checkpoint of another
         stream is not continued.
+    answers
+        The unedited model's answers to the locality prompts of the stream's requests.
 
     Attributes
     ----------
@@ -72,7 +74,9 @@ class Stream:
         model: LanguageModel,
         checkpoint: Path,
         identity: Mapping[str, Any],
+        answers: UneditedAnswers,
     ) -> None:
+        self._answers = answers
         self.editor = editor
         self.model = model
         self.clock = Clock(model.device)
@@ -172,7 +176,9 @@ class Stream:
 
     def _measure(self, edited: Sequence[EditRequest], text: HeldOutText | None) -> None:
         with self.clock.phase("score"):
-            rows = Scorer(edited, self.model.tokenizer).score(self.model, self.total)
+            answers = self._answers[: len(edited)]
+            scorer = Scorer(edited, self.model.tokenizer, answers)
+            rows = scorer.score(self.model, self.total)
         with self.clock.phase("held-out text"):
             losses = text.losses(self.total) if text else []
         norm = squared_norm(self.total.values()).sqrt().item()

@@ -64,12 +64,14 @@ def run_stream(
     editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)
     # What was measured before editing stands for the model and the rows that it was measured on.
     start = checksum({**frozen, "states": frozen["states"]["sha256"]})
-    stream = Stream(editor, model, checkpoint, {"job": job, "before": start})
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     requests = rows_of(job, splits, job["split"], n_edits * n_sequences)
     reported = job["split"] == "eval"  # the search does not look at the text
     check_rows(job, splits, len(requests), before, frozen, held_out=reported)
     parts = cut(requests, n_edits)
+    identity = {"job": job, "before": start}
+    answers = frozen["unedited_answers"][job["split"]]
+    stream = Stream(editor, model, checkpoint, identity, answers)
 
     diverged = None
     try:

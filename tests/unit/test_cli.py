@@ -89,7 +89,7 @@ def test_a_cell_on_a_model_with_a_way_of_its_own(tiny, tmp_path, model_type, mon
     status, out = run_cell(tmp_path, job, freeze_job=job)
     assert status == 0
     scores = json.loads(out.read_text())["scores"]
-    (before,) = (s["rows"] for s in scores if (s["stage"], s["metric"]) == (0, "efficacy"))
+    before = next(s["rows"] for s in scores if (s["stage"], s["score"]) == (0, "accuracy"))
     requests = load_requests("qa", job["dataset_spec"], 0).eval[:8]
     tokenizer = jobs.load_tokenizer(None)
     for request, (accuracy,) in zip(requests, before, strict=True):
@@ -183,10 +183,21 @@ def test_a_cell_loads_no_tokenizer(tiny, tmp_path, monkeypatch):
     model = jobs.open_model(make_job(), None, before["tokens"])
     monkeypatch.setattr(jobs, "load_tokenizer", loaded.append)
     rows = load_requests("qa", make_job()["dataset_spec"], 0).eval[:8]
-    scorer = Scorer(rows, model.tokenizer)
+    scored, answers = Scorer(rows, model.tokenizer).score_unedited(model)
     assert not loaded
-    unedited = [RowScore(**row) for row in before["unedited"]["eval"]]
-    assert scorer.score(model, {}) == unedited
+    assert scored == [RowScore(**row) for row in before["unedited"]["eval"]]
+    assert answers == before["unedited_answers"]["eval"]
+
+
+def test_what_another_version_froze_is_made_anew(tiny, tmp_path, capsys):
+    run_cell(tmp_path, make_job())
+    path = tmp_path / "before.json"
+    before = {k: v for k, v in read_result(path).items() if k != "layout"}
+    write_result(before, path)
+    frozen = [tmp_path / "states.safetensors", "--before", path]
+    cell = ["run-cell", "--job", json.dumps(make_job()), "--states", *frozen]
+    assert main([*map(str, cell), "--out", str(tmp_path / "again.json")]) == 2
+    assert "before.json: made by another version of the suite; delete it" in capsys.readouterr().err
 
 
 def test_choose(tmp_path, capsys):

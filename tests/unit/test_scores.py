@@ -21,14 +21,61 @@ def test_accuracy_row_by_row():
     model = make_model()
     requests = make_requests(5)
     rows = Scorer(requests, model.tokenizer).score(model, {})
-    efficacy = [row for row in rows if row.metric == "efficacy"]
+    efficacy = [row for row in rows if (row.metric, row.score) == ("efficacy", "accuracy")]
     assert [row.request for row in efficacy] == [0, 1, 2, 3, 4]
     for row, request in zip(efficacy, requests, strict=True):
         table, ids = log_likelihoods(model, request.edit.text, request.edit.answer)
         correct = [int(line.argmax()) == token for line, token in zip(table, ids, strict=True)]
-        assert row.score == "accuracy"
         assert row.value == pytest.approx(sum(correct) / len(correct))
-    assert sum(row.metric == "generalization" for row in rows) == 10  # two paraphrases each
+    paraphrases = [row for row in rows if row.metric == "generalization"]
+    assert sum(row.score == "accuracy" for row in paraphrases) == 10  # two each
+
+
+@pytest.mark.parametrize("competing", [False, True])
+def test_exact_match_is_what_greedy_decoding_gives(competing):
+    model = make_model()
+    requests = make_requests(4, competing)
+    answers = []
+    for request in requests:  # whatever the model says is the right answer for two of them
+        inputs = torch.tensor([model.tokenizer(request.edit.text).input_ids])
+        said = model.model.generate(inputs, max_new_tokens=2, do_sample=False, pad_token_id=63)
+        answers.append(model.tokenizer.decode(said[0, inputs.shape[1] :]))
+    requests = [
+        dataclasses.replace(r, edit=dataclasses.replace(r.edit, answer=answer)) if i < 2 else r
+        for i, (r, answer) in enumerate(zip(requests, answers, strict=True))
+    ]
+    rows = Scorer(requests, model.tokenizer).score(model, {})
+    found = [r.value for r in rows if (r.metric, r.score) == ("efficacy", "exact_match")]
+    expected = [float(r.edit.answer == said) for r, said in zip(requests, answers, strict=True)]
+    assert found == expected
+    assert found[:2] == [1.0, 1.0]
+    assert not any(r.score == "exact_match" for r in rows if r.metric == "specificity")
+
+
+def test_agreement_is_with_the_unedited_model():
+    model = make_model()
+    requests = make_requests(5)
+    scorer = Scorer(requests, model.tokenizer)
+    before, answers = scorer.score_unedited(model)
+    assert {r.value for r in before if r.score == "agreement"} == {1.0}
+    torch.manual_seed(0)
+    shifts = {name: torch.randn(model.shape(name)) for name in model.edit_modules}
+    after = Scorer(requests, model.tokenizer, answers).score(model, shifts)
+    assert after == scorer.score(model, shifts)
+    found = [r.value for r in after if r.score == "agreement"]
+    with torch.no_grad():
+        edited = {n: model.edited_weight(n, s) for n, s in shifts.items()}
+    for request, value in zip(requests, found, strict=True):
+        prompt = request.locality[0]
+        theirs = log_likelihoods(model, prompt.text, prompt.answer)[0].argmax(-1)
+        weights = {f"{name}.weight": weight for name, weight in edited.items()}
+        sequence = tokenize(model.tokenizer, prompt.text, prompt.answer)
+        inputs = {"input_ids": torch.tensor([sequence.input_ids])}
+        logits = torch.func.functional_call(model.model, weights, (), inputs).logits[0]
+        ours = logits[-len(sequence.answer_ids) :].argmax(-1)
+        assert value == pytest.approx((ours == theirs).float().mean().item())
+    without = Scorer(requests, model.tokenizer).score(model, shifts)
+    assert not any(r.score == "agreement" for r in without)
 
 
 def test_token_and_sequence_success_row_by_row():

@@ -18,6 +18,7 @@ from smedit.held_out import HeldOutText, paragraphs
 from smedit.locality import kl_divergence, squared_norm
 from smedit.losses import accumulate_edit_loss
 from smedit.method import load_method
+from smedit.scores import Scorer
 from smedit.sequential_training import SequenceSettings, train_in_sequence
 from smedit.shift_rules import standardized_least_squares
 from smedit.stream import Stream
@@ -181,7 +182,8 @@ def test_ultraedit_rule_is_its_formula(n, d_in):
 
 
 def stream_points(model, editor, path, stop_after=None, identity="a"):
-    stream = Stream(editor, model, path, {"name": identity})
+    _, answers = Scorer(make_requests(18), model.tokenizer).score_unedited(model)
+    stream = Stream(editor, model, path, {"name": identity}, answers)
     resumed = stream.resume()
     if not resumed:
         stream.save()
@@ -236,7 +238,7 @@ def test_a_stream_goes_on_from_its_last_save_only(tmp_path, short_text):
     """Batch 3 is edited again: the state was last saved at the measured point before it."""
     model = make_model()
     stream_points(model, make_editor(model), tmp_path / "cut", stop_after=3)
-    stream = Stream(make_editor(model), model, tmp_path / "cut", {"name": "a"})
+    stream = Stream(make_editor(model), model, tmp_path / "cut", {"name": "a"}, [])
     assert stream.resume()
     assert stream.done == 2
 

@@ -87,15 +87,24 @@ def test_scores(smoke):
     assert not scores.duplicated([*CELL_COLUMNS, "stage", "metric", "score"]).any()
     for _, cell in scores.groupby(CELL_COLUMNS):
         assert set(cell.stage) == set(range(cell.bp_steps.iloc[0] + 1))
-        assert set(cell.metric) == {"efficacy", "generalization", "specificity"}
-    assert scores.value.between(0, 100).all()
+        assert set(cell[cell.metric == "perplexity"].stage) == {0, cell.bp_steps.iloc[0]}
     assert ((scores.ci_low <= scores.value) & (scores.value <= scores.ci_high)).all()
+    text = scores[scores.metric == "perplexity"]
+    assert (text.value > 1).all()
+    assert set(text.n_requests) == {40}
+    scores = scores[scores.metric != "perplexity"]
+    assert set(scores.metric) == {"efficacy", "generalization", "specificity"}
+    assert scores.value.between(0, 100).all()
     assert set(scores.n_requests) == {8}
     for dataset, expected in (
         ("worldfacts-qa", {"accuracy"}),
         ("worldfacts-cloze", {"token_success", "sequence_success"}),
     ):
-        assert set(scores[scores.dataset == dataset].score) == expected
+        found = set(scores[scores.dataset == dataset].score)
+        assert found == expected | {"exact_match", "agreement"}
+    agreement = scores[scores.score == "agreement"]
+    assert set(agreement[agreement.stage == 0].value) == {100}
+    assert agreement[agreement.stage > 0].value.min() < 100
 
 
 def test_before_editing_all_methods_are_the_same(smoke):
