@@ -116,7 +116,11 @@ def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
     """
     for name, spec in models.items():
         if spec["source"] == "path":
-            architecture = user_path(spec["path"]) / "config.json"
+            folder = user_path(spec["path"])
+            architecture = folder / "config.json"
+            if not architecture.is_file():
+                lacks = "has no config.json" if folder.is_dir() else "is no folder"
+                raise UserError(f"model {name!r}: path {folder} {lacks}; correct the path")
         elif "architecture" in spec:
             architecture = suite_path(spec["architecture"])
         else:

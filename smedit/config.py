@@ -209,7 +209,7 @@ def _check_batches(config: Mapping[str, Any]) -> None:
     if config["eval_edits"] < max(sizes):
         raise UserError(
             f"config: eval_edits {config['eval_edits']} is less than the largest n_edits "
-            f"{max(sizes)}; raise it"
+            f"{max(sizes)}; raise it, or use a smaller n_edits"
         )
     checks = [("eval_edits", config["eval_edits"], n) for n in sorted(sizes)]
     tuning = config["tuning"]
@@ -250,7 +250,11 @@ def check_data(config: Mapping[str, Any]) -> None:
 
 def _remedy(split: str, splits: Splits, needed: Mapping[str, int]) -> str:
     """What helps a dataset that has too few rows of a split."""
-    remedies = ["use fewer or smaller batches", "a smaller eval_edits"]
+    remedies = {
+        "train": ["use a smaller n_edits", "smaller train_batches (train_sequences in sequence)"],
+        "tune": ["use a smaller tuning.eval_edits", "smaller sizes under sequential.tuning"],
+        "eval": ["use a smaller eval_edits", "a smaller n_edits × n_sequences in sequence"],
+    }[split]
     spare = len(splits.tune) - needed["tune"]
     if split == "tune" and split in splits.shares:
         remedies.append("a larger tune_share of the dataset")

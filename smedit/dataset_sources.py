@@ -89,7 +89,7 @@ def _read_json(path: Path) -> Rows:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     if not isinstance(rows, list):
         raise UserError(f"{path}: {type(rows).__name__} instead of a list of rows; restore it")
-    return path.name, rows
+    return str(path), rows
 
 
 def hub_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:

@@ -11,11 +11,12 @@ from typing import Any
 
 from smedit.batches import EditBatch, edit_batch
 from smedit.clock import Clock
+from smedit.contradictions import resolve
 from smedit.editor import Editor
 from smedit.errors import DivergedError, UserError
 from smedit.facts import EditRequest
 from smedit.files import fingerprint
-from smedit.held_out import HeldOutText
+from smedit.held_out import HeldOutText, text_that_fits
 from smedit.jobs import (
     FROZEN_FOR,
     LAYOUT,
@@ -36,6 +37,7 @@ from smedit.readers import load_requests
 from smedit.results import joined, write_result
 from smedit.row_counts import row_counts
 from smedit.scores import RowScore, Scorer, UneditedAnswers, by_request
+from smedit.self_test import way_of
 
 log = logging.getLogger("smedit")
 
@@ -48,18 +50,21 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     job
         As in `open_model`, and ``dataset`` (name), ``dataset_spec``, ``seed``, ``minibatch``, and
         ``rows``: how many of the ``train``, ``tune`` and ``eval`` split, and ``held_out``: whether
-        the held-out text is wanted, too.
+        the held-out text, which streams need, must fit the model's context.
     states
         The safetensors file to write: what the frozen part of the model computes for every row.
     before
-        The JSON file to write: what the rows were, how many the dataset has and what was left out
-        of it, the other file's fingerprint, token ids of every text, and the unedited model's
-        scores of the ``tune`` and ``eval`` rows, its answers to their locality prompts and its
-        losses on the held-out text.
+        The JSON file to write: the way to run the model, what the rows were, how many the dataset
+        has and what was left out of it, the other file's fingerprint, token ids of every text, and
+        the unedited model's scores of the ``tune`` and ``eval`` rows, its answers to their locality
+        prompts and its losses on the held-out text.
     """
     model = open_model(job)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
     rows = {split: rows_of(job, splits, split, count) for split, count in job["rows"].items()}
+    for split, part in rows.items():
+        for tally in resolve(split, part, leave_out=False)[1]:
+            log.warning("of the %d %s rows in use: %s", len(part), split, tally)
     described = {split: describe_rows(part) for split, part in rows.items()}
     batch = edit_batch(rows.pop("train"), model.tokenizer, job["minibatch"])
     sequences = [
@@ -68,7 +73,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     scorers = {split: Scorer(part, model.tokenizer) for split, part in rows.items() if part}
     for scorer in scorers.values():
         sequences += scorer.sequences
-    text = HeldOutText(model) if job["held_out"] else None
+    text = text_that_fits(model, needed=job["held_out"])
     if text is not None:
         sequences += text.sequences
     if model.tokenizer.kept_apart:
@@ -92,11 +97,13 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         scores[split] = [dataclasses.asdict(row) for row in scored]
     result = {
         "layout": LAYOUT,
+        "way": way_of(model),
         "made_for": {key: job.get(key) for key in FROZEN_FOR},
         "rows": described,
         "dataset": row_counts(splits),
         "states": fingerprint(states),
         "tokens": model.tokenizer.as_json(),
+        "kept_apart": model.tokenizer.kept_apart,
         "unedited": scores,
         "unedited_answers": answers,
         "held_out": text.losses({}) if text else [],
@@ -135,7 +142,7 @@ def run_cell(job: Mapping[str, Any], states: Path, before: Path) -> dict[str, An
     seconds: dict[str, float] = {}
     frozen = read_before(job, states, before)
     start = time.perf_counter()
-    model = open_model(job, states, frozen["tokens"])
+    model = open_model(job, states, frozen["tokens"], frozen["way"])
     seconds["load"] = time.perf_counter() - start
     memory = {"load": peak_memory_mb(model.device)}
     frozen_before = len(model.states)

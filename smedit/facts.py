@@ -83,7 +83,7 @@ class Tally:
     reason: str
     rows: int = 0
     prompts: int = 0
-    first: str = ""
+    first: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         counts = {"row": self.rows, "locality prompt": self.prompts}

@@ -40,7 +40,7 @@ class Submission:
         words = self.words.partition("\n    sbatch call:")[0]
         words = " ".join(words.removeprefix("Job submission failed with exception: ").split())
         if not self.taken:
-            return f"SLURM did not take it: {words}"
+            return f"SLURM did not take it: {words or 'it did not say why'}"
         lines = [line for log in map(Path, self.logs) for line in _lines(log)]
         ended = [line for line in lines if re.search(ENDED, line)]
         if ended or re.search(STATES, words):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ GPUS = "SMEDIT_GPUS"
 """The environment variable that says how many GPUs a run may use (``--resources gpu=N``)."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-FOLDER = Path(".snakemake/gpus")
-"""A file per GPU, below the working folder."""
+FOLDER = Path(tempfile.gettempdir(), f"smedit-gpus-{os.getuid()}")
+"""A file per GPU of this machine, for all runs of this user."""
 
 PAUSE = 0.5
 """Seconds between two looks for a free GPU."""
@@ -34,8 +35,10 @@ def gpus() -> list[str]:
     Linux lists.
     """
     if VISIBLE in os.environ:
-        return [name for name in os.environ[VISIBLE].split(",") if name]
-    known = os.environ.get(GPUS) or len(list(Path("/dev").glob("nvidia[0-9]*")))
+        return list(dict.fromkeys(name for name in os.environ[VISIBLE].split(",") if name))
+    known = os.environ.get(GPUS) or str(len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    if not known.isdecimal():
+        raise UserError(f"--resources gpu={known}: not a number of GPUs; write one")
     return [str(number) for number in range(int(known))]
 
 
@@ -106,7 +109,10 @@ def main() -> None:
     names = gpus()
     if names or VISIBLE not in os.environ:  # else the user has hidden all
         os.environ[VISIBLE] = ",".join(take(int(n), names))
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        raise UserError(f"{command[0]}: there is no such command") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ scored, given its first five.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -17,6 +18,8 @@ from smedit.batches import token_batch
 from smedit.errors import DivergedError, UserError
 from smedit.language_model import LanguageModel, Shifts
 from smedit.tokenization import TokenizedPrompt, tokenize
+
+log = logging.getLogger("smedit")
 
 CONTEXT_LINES = 5
 
@@ -39,7 +42,7 @@ class HeldOutText:
     Raises
     ------
     UserError
-        If a paragraph is longer than the model's context.
+        If a paragraph is longer than the model's context; see `text_that_fits`.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -49,8 +52,8 @@ class HeldOutText:
         longest = len(self._batch.sequences[0].input_ids)
         if model.context is not None and longest > model.context:
             raise UserError(
-                f"{model.name}: the held-out text needs a context of {longest} tokens, the model "
-                f"has {model.context}; use a model with a longer one"
+                f"{model.name}: the held-out text, which streams need, takes {longest} tokens, "
+                f"the model's context {model.context}"
             )
 
     @property
@@ -78,3 +81,20 @@ class HeldOutText:
             parts = losses.split(counts)
             measured += [(part.sum().item(), n) for part, n in zip(parts, counts, strict=True)]
         return measured
+
+
+def text_that_fits(model: LanguageModel, needed: bool) -> HeldOutText | None:
+    """Return the held-out text, or None and a line in the log if it is too long for the model.
+
+    Raises
+    ------
+    UserError
+        If it is too long and needed.
+    """
+    try:
+        return HeldOutText(model)
+    except UserError as error:
+        if needed:
+            raise
+        log.warning("%s; no perplexity is measured", error)
+        return None

@@ -18,6 +18,7 @@ from smedit.stream_grid import (
     stream_candidates,
     stream_hyperparameters,
     stream_settings,
+    streams_of,
 )
 
 Config = Mapping[str, Any]
@@ -53,7 +54,7 @@ def freeze_job(config: Config, model: str, dataset: str, seed: int) -> dict[str,
         **model_settings(config, model),
         **data_settings(config, dataset, seed),
         "rows": all_rows_needed(config, model, dataset),
-        "held_out": True,
+        "held_out": not streams_of(config, model, dataset).empty,
         "minibatch": config["hyperparameters"]["minibatch"],
     }
 

@@ -20,7 +20,7 @@ from smedit.language_model import LanguageModel
 from smedit.method import load_method
 from smedit.model_sources import load_model, load_tokenizer, tried_way
 from smedit.results import checksum, result_with
-from smedit.self_test import WAYS
+from smedit.self_test import WAYS, way_of
 from smedit.tokenization import KnownTokens
 
 log = logging.getLogger("smedit")
@@ -37,9 +37,12 @@ LAYOUT = 2
 
 
 def open_model(
-    job: Mapping[str, Any], states: Path | None = None, known: Mapping[str, Any] | None = None
+    job: Mapping[str, Any],
+    states: Path | None = None,
+    known: Mapping[str, Any] | None = None,
+    way: str | None = None,
 ) -> LanguageModel:
-    """Load a job's language model.
+    """Load a job's language model, and try how it can be run if that is not known.
 
     Parameters
     ----------
@@ -50,19 +53,27 @@ def open_model(
         Frozen states that `freeze` wrote.
     known
         Token ids that `freeze` wrote.
+    way
+        The way to run the model that `freeze` wrote.
     """
     torch.set_num_threads(job["threads"])
     folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
     device = _device(job["device"])
     _check_speed(precision, device)
-    way = tried_way(folder, job["edit_modules"])
+    found = way or tried_way(folder, job["edit_modules"])
+    if way is None and (device.type, precision) == ("cpu", torch.float32):
+        way = found  # on another device or in another type it is tried there
     language_model = LanguageModel(
         load_model(folder, precision, device),
         KnownTokens(lambda: load_tokenizer(folder), known),
         job["edit_modules"],
         name=job["model"],
         execution=WAYS[way].execution if way else None,
+        fastest=found or "fast",
     )
+    way = way_of(language_model)
+    if way != "fast":
+        log.info("%s runs another way than the fast one: %s", job["model"], way)
     if states is not None:
         language_model.states = FrozenStates.open(states, language_model.owner)
     return language_model

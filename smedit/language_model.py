@@ -63,6 +63,8 @@ class LanguageModel:
     execution
         How forward passes are carried out; by default the fastest way that gives this model's own
         numbers, which `smedit.self_test.choose` finds by trying.
+    fastest
+        The first way that is tried.
 
     Raises
     ------
@@ -78,16 +80,17 @@ class LanguageModel:
         edit_modules: Sequence[str],
         name: str = "model",
         execution: Execution | None = None,
+        fastest: str = "fast",
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
         self.edit_modules = {n: _edit_module(model, n, name) for n in edit_modules}
-        _check_distinct(self.edit_modules, name)
+        _check_own_weights(model, self.edit_modules, name)
         self.blocks, self.first_block = _first_edited_block(model, edit_modules, name)
         self.execution = execution or Execution()
         self.states = FrozenStates(self.owner)
-        self.tested = None if execution else self_test.choose(self)
+        self.tested = None if execution else self_test.choose(self, fastest)
 
     @property
     def device(self) -> torch.device:
@@ -435,21 +438,26 @@ def _edit_module(model: PreTrainedModel, name: str, model_name: str) -> nn.Modul
     weight = module.weight
     if weight.dtype not in WEIGHT_TYPES or type(weight) is not nn.Parameter:
         raise UserError(
-            f"edit module {name!r} of {model_name} is a {kind} whose weight is quantized or packed "
-            f"({weight.dtype}); use the model's float32 or bfloat16 weights"
+            f"edit module {name!r} of {model_name} is a {kind} whose weight is quantized, packed "
+            f"or computed ({type(weight).__name__}, {weight.dtype}); use the model's plain float32 "
+            "or bfloat16 weights"
         )
     return module
 
 
-def _check_distinct(modules: Mapping[str, nn.Module], model_name: str) -> None:
-    """Two names of one weight would be two shifts of it."""
-    names: dict[int, str] = {}
+def _check_own_weights(
+    model: PreTrainedModel, modules: Mapping[str, nn.Module], model_name: str
+) -> None:
+    """A shift of a weight that stands in two places would change both."""
+    places: dict[int, list[str]] = {}
+    for parameter_name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(parameter_name.removesuffix(".weight"))
     for name, module in modules.items():
-        other = names.setdefault(id(module.weight), name)
-        if other != name:
+        others = [place for place in places[id(module.weight)] if place != name]
+        if others:
             raise UserError(
-                f"edit modules {other!r} and {name!r} of {model_name} share one weight; leave one "
-                "out"
+                f"edit module {name!r} of {model_name} shares its weight with {others[0]!r}, which "
+                "would change with it; choose another module"
             )
 
 

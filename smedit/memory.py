@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,8 +36,14 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def available_mb() -> float:
-    """Memory of the machine in MB that processes can still get."""
-    return psutil.virtual_memory().available / 1e6
+    """Memory in MB that this process can still get: of the machine, its container or its job."""
+    limits = [psutil.virtual_memory().available / 1e6]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(Path(path).read_text()) / 1e6)
+    with suppress(KeyError, ValueError):
+        limits.append(float(os.environ["SLURM_MEM_PER_NODE"]))
+    return min(limits)
 
 
 def _status(name: str) -> float | None:

@@ -48,6 +48,7 @@ from smedit.files import (
 )
 from smedit.model_trial import try_model, try_tokenizer
 from smedit.results import read_result, write_result
+from smedit.self_test import VERSIONS
 
 PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """Files of a model folder that are read; never pickled weights, never code."""
@@ -184,15 +185,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def tried_way(folder: Path, edit_modules: Sequence[str]) -> str | None:
-    """The way to run these edit modules that `prepare_model` found; None if it did not try them.
+    """The way to run these edit modules that `prepare_model` found.
+
+    None if it did not try them, or did so with other versions of the libraries.
 
     Raises
     ------
     UserError
         If the folder's notes are missing or damaged.
     """
-    tried = _source_notes(folder).get("self_test")
-    return tried["way"] if tried and tried["edit_modules"] == list(edit_modules) else None
+    tried = _source_notes(folder).get("self_test") or {}
+    holds_for = (tried.get("edit_modules"), tried.get("versions"))
+    return tried["way"] if holds_for == (list(edit_modules), VERSIONS) else None
 
 
 def _source_notes(folder: Path) -> dict[str, Any]:
@@ -391,7 +395,8 @@ def _write_notes(
 def _try(name: str, spec: Mapping[str, Any], weights: Path) -> dict[str, Any] | None:
     """Try the tokenizer and, where edit modules are named, the engine on the model."""
     try_tokenizer(name, _read_tokenizer(weights))
-    if "edit_modules" not in spec:
+    # Random weights may be large and are drawn by each job; `freeze` tries them.
+    if "edit_modules" not in spec or spec["source"] == "random":
         return None
     n_parameters = empty_model(weights / "config.json").num_parameters()
     cpu = torch.device("cpu")

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from smedit.errors import UserError
 from smedit.language_model import LanguageModel
 from smedit.memory import available_mb
+from smedit.self_test import VERSIONS
 from smedit.tokenization import cut
 
 log = logging.getLogger("smedit")
@@ -59,8 +60,9 @@ def try_model(
     Returns
     -------
     dict or None
-        JSON-ready: ``edit_modules`` and what `smedit.self_test.SelfTest` holds. None if the memory
-        at hand is not enough; the model is then tried when it is opened, in the type it has there.
+        JSON-ready: ``edit_modules``, ``versions`` and what `smedit.self_test.SelfTest` holds. None
+        if the memory at hand is not enough; `smedit.experiment.freeze` then tries the model, in the
+        type it has there.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def try_model(
     needed = NEEDED * n_parameters * 4 / 1e6
     if needed > available_mb():
         log.warning(
-            "model %s: trying it in float32 needs about %.0f MB, %.0f are free; each job tries it",
+            "model %s: trying it in float32 needs about %.0f MB, %.0f are free; freeze tries it",
             *(name, needed, available_mb()),
         )
         return None
@@ -79,4 +81,4 @@ def try_model(
         "model %s: its own numbers to %.0e, %s, found in %.1f s",
         *(name, tested.difference, tested.way, tested.seconds),
     )
-    return {"edit_modules": list(edit_modules), **asdict(tested)}
+    return {"edit_modules": list(edit_modules), "versions": VERSIONS, **asdict(tested)}

@@ -95,7 +95,10 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     files = SOURCES[source](name, form, spec)
     for role, rows in files.items():
         cut = role == "pool" or (role == "eval" and "tune" not in files and tune_share != 0)
-        parts[role], tallies = _requests(rows, read_row, UNSPLIT if cut else role)
+        try:
+            parts[role], tallies = _requests(rows, read_row, UNSPLIT if cut else role)
+        except UserError as error:
+            raise UserError(f"dataset {name}: {error}") from error
         left_out += tallies
     share = {} if tune_share is None else {"tune_share": tune_share}
     options = {"seed": seed, "leave_out_contradictions": leave_out == "leave_out"}
@@ -246,7 +249,7 @@ def _log(name: str, splits: Splits) -> None:
     for tally in splits.left_out:
         first = f"; the first: {shown(tally.first)}" if tally.first else ""
         bare = sum(not request.locality for request in splits.parts[tally.split])
-        more = f"; {bare} of its rows have none" if tally.prompts else ""
+        more = f"; {bare} of its rows are left without any" if tally.prompts and bare else ""
         LOG.warning("dataset %s, %s: left out %s%s%s", name, tally.split, tally, first, more)
     for tally in splits.contradictions:
         what = f"{tally}; the first: {shown(tally.first)}"

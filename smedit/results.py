@@ -31,7 +31,10 @@ def joined(*parts: Mapping[str, Any]) -> dict[str, Any]:
     for part in parts:
         twice = sorted(set(whole) & set(part))
         if twice:
-            raise UserError(f"two settings have the name {twice[0]!r}; rename one of them")
+            raise UserError(
+                f"the setting {twice[0]!r} stands among {sorted(whole)} and among {sorted(part)}; "
+                "leave it out of one"
+            )
         whole |= part
     return whole
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from smedit.facts import UNSPLIT, EditRequest, Splits, Tally, text_key
 
+WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W぀-ヿ㐀-鿿]+")
+"""A word; of Chinese and Japanese, which put no spaces between words, a sign."""
+
 
 def row_counts(splits: Splits) -> dict[str, Any]:
     """The rows of each split, what was left out of them and why, and what contradicts.
@@ -59,4 +62,4 @@ def naming_an_edited_subject(requests: Sequence[EditRequest]) -> int:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text_key(text)))
+    return tuple(WORD.findall(text_key(text)))

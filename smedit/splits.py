@@ -158,7 +158,12 @@ def disjoint_and_shuffled(
         kept = [_without(prompts, request) for request in own] if prompts else own
         left_out += [
             Tally(part, OTHER_SUBJECT, rows=len(requests) - len(own)),
-            Tally(part, OTHER_PROMPT, prompts=_n_prompts(own) - _n_prompts(kept)),
+            Tally(
+                part,
+                OTHER_PROMPT,
+                prompts=_n_prompts(own) - _n_prompts(kept),
+                first=_first_gone(own, kept),
+            ),
         ]
         kept, found = resolve(part, kept, leave_out_contradictions)
         (left_out if leave_out_contradictions else contradictions).extend(found)
@@ -177,6 +182,15 @@ def _without(prompts: Set[str], request: EditRequest) -> EditRequest:
     """A request without the locality prompts that are among these."""
     own = tuple(prompt for prompt in request.locality if text_key(prompt.text) not in prompts)
     return request if len(own) == len(request.locality) else replace(request, locality=own)
+
+
+def _first_gone(before: Sequence[EditRequest], after: Sequence[EditRequest]) -> str:
+    """The first locality prompt that was left out, with the edit prompt of its row."""
+    for request, kept in zip(before, after, strict=True):
+        for prompt in request.locality:
+            if prompt not in kept.locality:
+                return f"{prompt.text} (of {request.edit.text})"
+    return ""
 
 
 def _n_prompts(requests: Sequence[EditRequest]) -> int:

@@ -58,7 +58,7 @@ def run_stream(
     every_setting = joined(settings, hyper, {"split": job["split"]})
     n_edits, n_sequences = settings["n_edits"], settings["n_sequences"]
     frozen = read_before(job, states, before)
-    model = open_model(job, states, frozen["tokens"])
+    model = open_model(job, states, frozen["tokens"], frozen["way"])
     method = load_method(settings["method"])
     per_step = method.stream_training != "in_batches"
     editor = make_editor(settings, hyper, model, settings["bp_steps"] if per_step else 1)

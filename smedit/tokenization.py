@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from smedit.errors import UserError, shown
+
+MARK = "."
+"""A text that no tokenizer joins with what follows it."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Cut:
         return Cut(before, alone, True)
     if joint[: len(before)] == before:
         return Cut(before, joint[len(before) :], True)
-    if tokenizer.decode(before + alone) == tokenizer.decode(joint):
-        return Cut(before, alone, False)
+    for apart in (alone, _following(tokenizer, answer)):
+        if tokenizer.decode(before + apart) == tokenizer.decode(joint):
+            return Cut(before, apart, False)
     raise UserError(
         f"the tokenizer runs the prompt {shown(prompt)} into the answer {shown(answer.strip())}, "
         "so that the answer's tokens cannot be told apart; remove the row or use another model"
@@ -98,17 +102,21 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Cut:
 
 
 def _without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text with the special tokens in front of it, without those behind it."""
     ids = list(tokenizer(text).input_ids)
-    return ids[: len(ids) - _tokens_at_end(tokenizer)]
-
-
-@lru_cache(maxsize=8)
-def _tokens_at_end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many special tokens the tokenizer puts at the end of every text."""
-    ids, inner = (tokenizer("a", add_special_tokens=special).input_ids for special in (True, False))
-    starts = range(len(ids) - len(inner) + 1)
+    inner = list(tokenizer(text, add_special_tokens=False).input_ids)
+    starts = range(len(ids) - len(inner) + 1) if inner else ()
     start = next((i for i in starts if ids[i : i + len(inner)] == inner), None)
-    return 0 if start is None else len(ids) - start - len(inner)
+    if not inner:
+        return []
+    return ids if start is None else ids[: start + len(inner)]
+
+
+def _following(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text that does not begin another one: behind a mark, and without the mark."""
+    mark = list(tokenizer(MARK, add_special_tokens=False).input_ids)
+    ids = list(tokenizer(MARK + text, add_special_tokens=False).input_ids)
+    return ids[len(mark) :] if ids[: len(mark)] == mark else ids
 
 
 class KnownTokens:

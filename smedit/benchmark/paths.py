@@ -32,10 +32,10 @@ from smedit.benchmark.process import (
     make_evaluation,
     make_work,
     measure_path,
+    open_fast,
 )
 from smedit.benchmark.table import Row, row, seconds_rows
 from smedit.frozen_states import FrozenStates
-from smedit.jobs import open_model
 from smedit.language_model import LanguageModel
 
 MATRIX_SIZE = 4096
@@ -145,7 +145,7 @@ class PathsPart:
 
     def _prepare(self) -> None:
         n = self.section["n_edits"]
-        self.model = model = open_model(self.job)
+        self.model = model = open_fast(self.job)
         self.work = {variant: make_work(self.job, model, variant, n) for variant in self.variants}
         self.evaluation = make_evaluation(self.job, model, n)
         for part in (*self.work.values(), self.evaluation):

@@ -29,6 +29,7 @@ from smedit.benchmark.pieces import (
     train_batch,
 )
 from smedit.errors import UserError
+from smedit.execution import Execution
 from smedit.facts import EditRequest
 from smedit.jobs import open_model
 from smedit.language_model import LanguageModel
@@ -131,9 +132,25 @@ def _requests(job: Mapping[str, Any], split: str, count: int) -> Sequence[EditRe
 # --- what runs in new processes; arguments and results can be pickled -----------------------------
 
 
+def open_fast(job: Mapping[str, Any], states: Path | None = None) -> LanguageModel:
+    """Open a model that allows the fast way, which the benchmark compares with the plain one.
+
+    Raises
+    ------
+    UserError
+        If it does not.
+    """
+    model = open_model(job, states)
+    if model.execution != Execution():
+        raise UserError(
+            f"benchmark: {job['model']} does not allow the fast way to run it; name another model"
+        )
+    return model
+
+
 def save_states(job: Mapping[str, Any], variant: Variant, n_edits: int, states: Path) -> None:
     """Write the frozen states of all sequences of up to n training requests."""
-    model = open_model(job)
+    model = open_fast(job)
     model.freeze(make_work(job, model, variant, n_edits).sequences)
     model.states.save(states)
 
@@ -149,7 +166,7 @@ def measure_path(
         ``memory_mb``: peak after loading and after both pieces; ``operations``: piece → count.
     """
     execution = paths(job["hyperparameters"]["minibatch"])[path]
-    model = open_model(job, states if execution.frozen_once else None)
+    model = open_fast(job, states if execution.frozen_once else None)
     work = make_work(job, model, variant, n_edits)
     evaluation = make_evaluation(job, model, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
@@ -177,7 +194,7 @@ def measure_point(
         ``seconds``: per repetition, phase → seconds; ``memory_mb``: peak after loading and after
         training; ``device``: its name.
     """
-    model = open_model(job, states)
+    model = open_fast(job, states)
     work = make_work(job, model, variant, n_edits)
     memory = {"load": peak_memory_mb(model.device)}
     small = make_work(job, model, variant, min(n_edits, WARM_UP))

@@ -441,7 +441,7 @@ def test_shipped_models_and_datasets_are_pinned(name):
 
 def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(write_provenance, "MODELS", tmp_path / "models")
-    model = {"source": "path", "path": str(weights), "edit_modules": ["x"]}
+    model = {"source": "path", "path": str(weights)}
     prepare_model("m", model, tmp_path / "models/m")
     (tmp_path / "counterfact.json").write_text("[]")
     data = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
@@ -462,9 +462,7 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
 
 def test_a_damaged_list_of_a_models_files_is_refused(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(write_provenance, "MODELS", tmp_path)
-    prepare_model(
-        "m", {"source": "path", "path": str(weights), "edit_modules": ["x"]}, tmp_path / "m"
-    )
+    prepare_model("m", {"source": "path", "path": str(weights)}, tmp_path / "m")
     (tmp_path / "m/checksums.json").write_text('{"config.json": ')
     with pytest.raises(
         UserError, match=r"m: its file checksums\.json is not a whole list .* again"

@@ -66,13 +66,13 @@ def tiny(monkeypatch):
     def open_model(job, states=None):
         model = opened.setdefault(job["model"], make_model())
         made = FrozenStates.open(states, model.owner) if states else FrozenStates(model.owner)
-        model.states = made
+        model.states, model.execution = made, Execution()
         return model
 
     def load_requests(name, spec, seed):
         return Splits(make_requests(8), make_requests(4, start=8), make_requests(8, start=12))
 
-    for module in (benchmark_process, benchmark_paths, benchmark_in_sequence):
+    for module in (benchmark_process, benchmark_in_sequence):
         monkeypatch.setattr(module, "open_model", open_model)
     for module in (benchmark_paths, benchmark_points, benchmark_in_sequence):
         monkeypatch.setattr(module, "in_new_process", lambda function, *args: function(*args))

@@ -76,7 +76,10 @@ def test_a_cell_from_the_command_line(tiny, tmp_path):
     for score in result["scores"]:
         assert len(score["rows"]) == 8  # two batches of four requests
         assert all(0 <= value <= 1 for row in score["rows"] for value in row)
-    assert {"load", "train", "edit", "score"} == set(result["seconds"])
+    assert {"load", "train", "edit", "score", "held-out text"} == set(result["seconds"])
+    assert set(result["held_out"]) == {"0", "2"}  # unedited, and after the last step
+    assert [len(losses) for losses in result["held_out"].values()] == [40, 40]
+    assert result["held_out"]["0"] != result["held_out"]["2"]
     assert [p.name for p in tmp_path.glob("*.part")] == []
 
 
@@ -121,6 +124,20 @@ def test_a_job_that_lacks_rows_says_what_was_left_out():
     message = r"are needed, there are 0 \(left out: 3 rows: subject of another split\); use fewer"
     with pytest.raises(UserError, match=message):
         jobs.rows_of({"dataset": "d"}, splits, "train", 3)
+
+
+def test_a_text_too_long_for_the_model_is_left_out_unless_it_is_needed(
+    tiny, tmp_path, monkeypatch, caplog, capsys
+):
+    monkeypatch.setattr("smedit.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
+    status, out = run_cell(tmp_path, make_job())
+    assert status == 0
+    assert read_result(out)["held_out"] == {}
+    assert "takes 3000 tokens, the model's context 2048; no perplexity is measured" in caplog.text
+    frozen = [tmp_path / "other.safetensors", "--before", tmp_path / "other.json"]
+    freeze = ["freeze", "--job", json.dumps(make_job(held_out=True)), "--out", *frozen]
+    assert main([str(argument) for argument in freeze]) == 2
+    assert "error: tiny: the held-out text, which streams need, takes" in capsys.readouterr().err
 
 
 def test_the_same_job_gives_the_same_numbers(tiny, tmp_path):

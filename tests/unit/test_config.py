@@ -77,8 +77,9 @@ def test_rows_for_a_search_that_is_not_made_are_not_asked_for(public, monkeypatc
         check_data(config)
     assert str(caught.value) == (
         "config: dataset zsre has 15296 eval rows (of the subjects of its file 20 % are tune, 80 % "
-        "are eval), 18000 are needed; use fewer or smaller batches, a smaller eval_edits, or a "
-        "smaller tune_share of the dataset (tune has 3790 rows to spare)"
+        "are eval), 18000 are needed; use a smaller eval_edits, a smaller n_edits × "
+        "n_sequences in sequence, or a smaller tune_share of the dataset (tune has 3790 rows to "
+        "spare)"
     )
     config = paper("zsre")
     config["tuning"]["grid"] = {"SMEdit": {"lr": [1.0e-5, 1.0e-6]}}
@@ -94,8 +95,8 @@ def test_what_was_left_out_stands_beside_the_rows_that_lack(public, monkeypatch)
         check_data(config)
     assert str(caught.value) == (
         "config: dataset counterfact has 9300 train rows (left out: 700 rows: subject of another "
-        "split; 2800 locality prompts: held by another split), 16384 are needed; use fewer or "
-        "smaller batches, or a smaller eval_edits"
+        "split; 2800 locality prompts: held by another split), 16384 are needed; use a "
+        "smaller n_edits, or smaller train_batches (train_sequences in sequence)"
     )
 
 
@@ -207,7 +208,7 @@ def test_a_model_s_path_may_begin_with_a_home(tmp_path, monkeypatch):
     shutil.copy(ROOT / "config/architectures/tiny-llama.json", tmp_path / "weights/config.json")
     spec = {"source": "path", "path": "~/weights", "edit_modules": ["model.layers.3.mlp.up_proj"]}
     check_models({"m": spec})
-    with pytest.raises(UserError, match=r"config\.json: no such file"):
+    with pytest.raises(UserError, match=r"'m': path .*elsewhere is no folder; correct"):
         check_models({"m": {**spec, "path": "~/elsewhere"}})
 
 

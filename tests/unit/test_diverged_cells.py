@@ -87,7 +87,7 @@ def test_in_the_search_it_counts_as_the_worst(tiny, tmp_path):
 def test_two_settings_of_one_name_are_an_error(tiny, tmp_path, capsys):
     status, out = run_cell(tmp_path, make_job(hyperparameters={**HYPER, "n_edits": 3}))
     assert (status, out.exists()) == (2, False)
-    assert "two settings have the name 'n_edits'; rename one of them" in capsys.readouterr().err
+    assert "the setting 'n_edits' stands among" in capsys.readouterr().err
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from smedit import gpu_slots
-from smedit.gpu_slots import GPUS, VISIBLE, gpus, take
+from smedit.errors import UserError
+from smedit.gpu_slots import GPUS, VISIBLE, gpus
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +21,7 @@ class Jobs:
     def __init__(self, folder, **environment):
         self.folder, self.started = folder, []
         self.environment = {k: v for k, v in os.environ.items() if k not in (VISIBLE, GPUS)}
-        self.environment |= {"PYTHONPATH": str(ROOT), **environment}
+        self.environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environment}
 
     def start(self, n=1):
         command = [sys.executable, "-m", "smedit.gpu_slots", str(n)]
@@ -121,7 +122,27 @@ def test_the_list_is_the_user_s_else_that_of_the_run(monkeypatch):
     assert gpus() == ["5", "7"]
 
 
-def test_a_gpu_listed_twice_is_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_slots.time, "sleep", lambda _: (_ for _ in ()).throw(TimeoutError))
-    with pytest.raises(TimeoutError):
-        take(2, ["0", "0"], tmp_path)
+def test_a_gpu_listed_twice_is_one(jobs):
+    job = jobs(**{VISIBLE: "0,0"}).start(2)
+    _, errors = job.communicate("\n")
+    assert errors.startswith("error: gpus_per_job is 2, this run has 1 (0)")
+
+
+def test_runs_in_two_folders_share_the_gpus_of_the_machine(jobs, tmp_path):
+    first = jobs(**{GPUS: "1"})
+    assert has(first.start()) == "0"
+    second = jobs(**{GPUS: "1"})
+    second.folder = tmp_path / "elsewhere"
+    second.folder.mkdir()
+    assert waits(second.start())
+
+
+def test_what_is_no_number_and_what_is_no_command_are_named(monkeypatch, capsys):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    monkeypatch.setenv(GPUS, "many")
+    with pytest.raises(UserError, match="--resources gpu=many: not a number of GPUs; write one"):
+        gpus()
+    monkeypatch.setenv(VISIBLE, "")
+    monkeypatch.setattr(sys, "argv", ["gpu_slots", "1", "no-such-command"])
+    assert gpu_slots.main() == 2
+    assert capsys.readouterr().err == "error: no-such-command: there is no such command\n"

@@ -19,6 +19,7 @@ from smedit.architectures import check_edit_modules, module_shapes
 from smedit.errors import UserError
 from smedit.gguf_conversion import convert_gguf
 from smedit.model_sources import load_model, load_tokenizer, prepare_model, tried_way
+from smedit.self_test import VERSIONS
 from smedit.tokenization import tokenize
 
 ROOT = Path(__file__).parents[2]
@@ -372,7 +373,14 @@ def test_a_prepared_model_keeps_what_trying_it_gave(tmp_path, caplog):
     assert 0 < note["difference"] < 1e-5
     assert "model m: its own numbers to" in caplog.text
     assert tried_way(tmp_path / "m", NAMES) == "fast"
+    assert note["versions"] == VERSIONS
     assert tried_way(tmp_path / "m", NAMES[:1]) is None  # tried with other modules
+
+
+def test_an_outcome_holds_for_the_versions_it_was_found_with(tmp_path, monkeypatch):
+    prepared(tmp_path / "m", TINY_LLAMA, edit_modules=MODULES)
+    monkeypatch.setitem(VERSIONS, "transformers", "6.0.0")
+    assert tried_way(tmp_path / "m", NAMES) is None
 
 
 def test_a_model_without_edit_modules_or_without_memory_is_tried_when_it_is_opened(

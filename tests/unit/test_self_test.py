@@ -62,6 +62,7 @@ def test_what_was_right_all_along_stays_on_the_fast_way(architecture):
         ("bart", "equal lengths"),  # learned positions that start at the first column
         ("roberta", "equal lengths"),  # positions that start behind the padding id
         ("rwkv", "equal lengths"),  # no mask
+        ("xlnet", "row by row"),  # its states are (tokens, rows, width)
     ],
 )
 def test_each_architecture_runs_in_the_fastest_way_that_is_right(model_type, way, caplog):
@@ -84,7 +85,8 @@ def test_each_architecture_runs_in_the_fastest_way_that_is_right(model_type, way
     [
         ("hrm_text", r"'.*down_proj' runs twice in a pass"),
         ("prophetnet", r"depends on later tokens .* is no causal language model"),
-        ("cpmant", r"a plain forward pass of a few tokens fails"),
+        ("cpmant", r"depends on later tokens .* is no causal language model"),
+        ("reformer", r"a plain forward and backward pass of a few tokens fails"),
     ],
 )
 def test_what_cannot_be_right_is_refused_in_one_line(model_type, message):
@@ -134,17 +136,62 @@ def test_a_quantized_weight_is_refused_by_name(dtype):
     model = make_model("llama").model
     module = model.model.layers[3].mlp.down_proj
     module.weight = nn.Parameter(module.weight.data.to(dtype), requires_grad=False)
-    with pytest.raises(UserError, match=r"'model.layers.3.mlp.down_proj' .* quantized or packed"):
+    with pytest.raises(UserError, match=r"layers.3.mlp.down_proj' .* quantized, packed"):
         LanguageModel(model, None, ["model.layers.3.mlp.down_proj"])
 
 
-def test_two_edit_modules_with_one_weight_are_refused():
+@pytest.mark.parametrize("edited", [(2, 3), (3,)])
+def test_a_weight_that_stands_in_two_places_is_refused(edited):
     model = make_model("llama").model
     layers = model.model.layers
     layers[3].mlp.down_proj.weight = layers[2].mlp.down_proj.weight
-    names = [f"model.layers.{i}.mlp.down_proj" for i in (2, 3)]
-    with pytest.raises(UserError, match="share one weight; leave one out"):
+    names = [f"model.layers.{i}.mlp.down_proj" for i in edited]
+    with pytest.raises(UserError, match=r"shares its weight with 'model.layers.[23].mlp"):
         LanguageModel(model, None, names)
+
+
+def test_a_weight_that_is_computed_is_refused():
+    model = make_model("llama").model
+    nn.utils.parametrizations.weight_norm(model.model.layers[3].mlp.down_proj)
+    with pytest.raises(UserError, match=r"quantized, packed or computed \(Tensor"):
+        LanguageModel(model, None, ["model.layers.3.mlp.down_proj"])
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory_is_no_reason_for_another_way(error, monkeypatch):
+    def no_memory(*_):
+        raise error("no memory")
+
+    monkeypatch.setattr(self_test, "trace", no_memory)
+    with pytest.raises(error):
+        opened("llama")
+
+
+def test_only_ways_that_float32_allows_are_tried_again():
+    tiny = build("roformer")  # in bfloat16, rounding hides what is wrong with the fast way
+    model = LanguageModel(tiny.model, None, tiny.edit_modules)
+    assert model.tested.way == "equal lengths"
+    again = LanguageModel(tiny.model.bfloat16(), None, tiny.edit_modules, fastest=model.tested.way)
+    assert again.tested.way == "equal lengths"
+
+
+def test_masked_logits_do_not_hide_a_difference():
+    expected = torch.tensor([[1.0, 2.0, -1e9], [3.0, 4.0, -torch.inf]])
+    found = expected.clone()
+    assert relative_difference(found, expected) == 0
+    found[0, 0] = 1.1
+    assert relative_difference(found, expected) == pytest.approx(0.1, rel=1e-5)
+    assert relative_difference(found, expected, of_median_token=True) == 0
+    found[1, 0] = torch.nan
+    assert relative_difference(found, expected) == torch.inf
+    assert relative_difference(found[:1], expected) == torch.inf
+
+
+def test_a_context_too_short_to_edit_is_named():
+    model = make_model("gpt2").model
+    model.config.n_positions = 4
+    with pytest.raises(UserError, match="its context of 4 tokens is too short to edit"):
+        LanguageModel(model, None, ["transformer.h.3.mlp.c_proj"])
 
 
 class LastTokens(nn.Module):
@@ -191,7 +238,7 @@ def test_a_model_in_bfloat16_is_tried_with_what_rounding_allows():
     tiny = build("llama")
     model = LanguageModel(tiny.model.bfloat16(), None, tiny.edit_modules)
     assert model.tested.way == "fast"
-    assert 1e-4 < model.tested.difference < 0.1
+    assert 1e-4 < model.tested.difference < 0.05
 
 
 def test_a_given_execution_is_taken_untried():

@@ -176,7 +176,6 @@ def test_too_few_rows_are_an_error(tmp_path, capsys):
 LACKING = [
     ({"rows": {"train": 4, "tune": 0, "eval": 8}}, "made for 8 eval rows of dataset qa, 10 are n"),
     ({"rows": {"train": 4, "tune": 9, "eval": 0}}, "made for 0 eval rows of dataset qa, 10 are n"),
-    ({"held_out": False}, "made without the held-out text, which streams need; delete it and run"),
 ]
 
 
@@ -189,7 +188,18 @@ def test_too_little_that_was_frozen_is_an_error(frozen, message, tmp_path, capsy
     assert not out.exists()
 
 
-def test_a_stream_of_the_search_needs_no_text(tmp_path):
+@pytest.fixture
+def long_text(monkeypatch):
+    monkeypatch.setattr("smedit.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
+
+
+def test_a_stream_needs_the_text(tmp_path, long_text, capsys):
+    status, _ = run_stream(tmp_path, stream_job(), held_out=False)
+    assert status == 2
+    assert "before.json: made without the held-out text, which streams" in capsys.readouterr().err
+
+
+def test_a_stream_of_the_search_needs_no_text(tmp_path, long_text):
     rows = {"train": 4, "tune": 10, "eval": 0}
     status, _ = run_stream(tmp_path, stream_job() | {"split": "tune"}, rows=rows, held_out=False)
     assert status == 0

@@ -40,10 +40,10 @@ def byte_level(post_processor=None, merge_over_spaces=False):
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
 
 
-def with_dummy_prefix():
+def with_dummy_prefix(scores=None):
     """As sentencepiece's with a dummy prefix: every text gets a ▁ in front."""
-    vocabulary = {"<unk>": 0, "▁": 1, "▁the": 2, "▁is": 3, "▁Paris": 4, "▁capital": 5}
-    scores = [(token, -float(i)) for i, token in enumerate(vocabulary)]
+    vocabulary = ("<unk>", "▁", "▁the", "▁is", "▁Paris", "▁capital")
+    scores = scores or [(token, -float(i)) for i, token in enumerate(vocabulary)]
     inner = Tokenizer(models.Unigram(scores, unk_id=0))
     inner.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -121,6 +121,28 @@ def test_known_tokens_are_not_asked_for_again():
 
     again = KnownTokens(never, known.as_json())
     assert tokenize(again, "the capital of Arvo is", "Quill") == first
+
+
+def test_without_a_space_a_joined_answer_is_kept_apart_with_sentencepiece_too():
+    vocabulary = ["<unk>", "▁", "▁国", "国", "是", "北京", "是北京", "▁.", "."]
+    scores = [(token, -float(len(vocabulary) - i)) for i, token in enumerate(vocabulary)]
+    tokenizer = with_dummy_prefix(scores)
+    joint = tokenizer.convert_ids_to_tokens(tokenizer("国是北京").input_ids)
+    assert joint == ["▁国", "是北京"]
+    ids = cut(tokenizer, "国是", "北京")
+    assert tokenizer.convert_ids_to_tokens(ids.answer) == ["北京"]
+    assert not ids.of_joint_text
+
+
+def test_a_text_without_tokens_is_refused():
+    inner = Tokenizer(models.BPE({"<s>": 0, "A": 1, "B": 2}, []))
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
+    assert tokenize(tokenizer, "A", "B", between="").input_ids == (0, 1)
+    with pytest.raises(UserError, match="prompt of 'c' → 'A' has no tokens"):
+        tokenize(tokenizer, "c", "A", between="")
 
 
 class Lossy:

@@ -195,9 +195,11 @@ def perplexity(losses: list[tuple[float, int]]) -> dict[str, float]:
     def statistic(s: np.ndarray, c: np.ndarray, axis: int) -> np.ndarray:
         return np.exp(s.sum(axis) / c.sum(axis))
 
+    with np.errstate(over="ignore"):  # a broken model's may be beyond any number
+        value, bounds = float(statistic(sums, counts, 0)), interval((sums, counts), statistic)
     return {
-        "value": float(statistic(sums, counts, 0)),
-        **interval((sums, counts), statistic),
+        "value": value,
+        **bounds,
         "n_rows": int(counts.sum()),
         "n_requests": len(losses),
     }
@@ -235,8 +237,8 @@ def gains_table(results: Iterable[Result]) -> pd.DataFrame:
     Cells are paired when they differ in ``bp_steps`` and in the ``adam_repeats`` that follow it; a
     cell that diverged has no last step.
     """
-    ended = (r for r in results if not r.get("diverged"))
-    index = {tuple(r["settings"][name] for name in CELL_COLUMNS): r for r in ended}
+    finished = (r for r in results if not r.get("diverged"))
+    index = {tuple(r["settings"][name] for name in CELL_COLUMNS): r for r in finished}
     gains = []
     for result in index.values():
         settings = result["settings"]

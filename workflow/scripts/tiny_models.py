@@ -56,7 +56,8 @@ SIZES: dict[str, Any] = {
         (8, "head_dim kv_channels d_kv d_head dim_head attention_head_dim attention_head_size"),
         (8, "swa_head_dim qk_rope_head_dim qk_nope_head_dim v_head_dim index_head_dim"),
         (16, "kv_lora_rank q_lora_rank o_lora_rank qk_head_dim"),
-        (4, "rotary_dim index_n_heads index_topk"),
+        (4, "rotary_dim index_topk"),
+        (16, "index_n_heads"),  # with few, scores tie and the choice of tokens is arbitrary
         (64, "max_position_embeddings n_positions n_ctx context_length max_seq_len"),
         (64, "model_max_length max_target_positions max_source_positions"),
         (64, "original_max_position_embeddings"),
@@ -133,6 +134,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "minimax_m3_vl_text": DENSE_SPARSE
     | {
         "layer_types": ["full_attention", "minimax_m3_sparse"] * 2,
+        "index_n_heads": 4,
         "index_block_size": 2,
         "index_topk_blocks": 2,
     },
