@@ -3,12 +3,14 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from snakemake.utils import Paramspace
 
 from smedit.config import check_config, check_data
-from smedit.errors import UserError, message
+from smedit.config_files import explained
+from smedit.errors import UserError
 from smedit.files import SUITE
 from smedit.gpu_slots import GPUS
 from smedit.grid import cell_path, grid_cells, tuning_cells
@@ -50,6 +52,16 @@ STREAM_TABLES = [
     "sequential_tuning",
 ]
 
+
+def explain(error):
+    """The line for a wrong configuration, with the file that it was read from."""
+    # So Snakemake marks a module that is given its configuration: here, the smoke test's.
+    if workflow.modifier.skip_configfile:
+        return explained(error, [ROOT / "config/smoke.yaml"], {})
+    files = [Path(file) for file in workflow.configfiles]
+    return explained(error, files, workflow.config_settings.config)
+
+
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     # Once per run, not once per job: this reads all data and imports torch.
@@ -59,7 +71,7 @@ try:
         check_data(config)
         check_models(config["models"])
 except (UserError, OSError) as error:
-    raise WorkflowError(message(error)) from None
+    sys.exit(f"error: {explain(error)}")
 
 RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]
