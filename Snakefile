@@ -14,10 +14,9 @@ from smedit.errors import UserError, message
 min_version("9.8")
 
 DEFAULT = Path(workflow.basedir, "config/config.yaml")
-SMOKE_FILE = Path(workflow.basedir, "config/smoke.yaml")
 try:
     check_files(workflow.overwrite_configfiles or [DEFAULT])
-    SMOKE = read_file(SMOKE_FILE)
+    SMOKE = read_file(Path(workflow.basedir, "config/smoke.yaml"))
 except (UserError, OSError) as error:
     sys.exit(f"error: {message(error)}")
 

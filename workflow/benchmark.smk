@@ -10,9 +10,12 @@ from smedit.errors import UserError, located, message
 from smedit.module_names import expand_modules
 from smedit.stream_grid import stream_hyperparameters
 
-DEFAULT = Path(workflow.basedir, "../config/config.yaml").resolve()
+DEFAULT, SMOKE_TEST = [
+    Path(workflow.basedir, f"../config/{name}.yaml").resolve()
+    for name in ("config", "smoke")
+]
 try:
-    check_files([DEFAULT, *workflow.overwrite_configfiles])
+    check_files([DEFAULT, SMOKE_TEST, *workflow.overwrite_configfiles])
 except (UserError, OSError) as error:
     sys.exit(f"error: {message(error)}")
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from smedit import failures, run_lock
+from smedit.config_files import explained
 from smedit.errors import UserError, message
 from smedit.files import check_writable, lies_here, set_refused_aside
 
@@ -64,7 +65,7 @@ def begin_run():
 
             device_of("cuda")
     except (UserError, OSError) as error:
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(f"error: {explained(error, *SOURCES)}")
     executor = getattr(workflow.scheduler, "_executor", None)
     if hasattr(executor, "run_uuid"):  # that of SLURM
         listen_to(executor)

@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.utils import Paramspace
 
 from smedit.config import check_config, check_data
-from smedit.config_files import explained
+from smedit.config_files import explained, read_file
 from smedit.errors import UserError
 from smedit.files import SUITE
 from smedit.gpu_slots import GPUS
@@ -52,15 +52,15 @@ STREAM_TABLES = [
     "sequential_tuning",
 ]
 
-
-def explain(error):
-    """The line for a wrong configuration, with the file that it was read from."""
-    # So Snakemake marks a module that is given its configuration: here, the smoke test's.
-    if workflow.modifier.skip_configfile:
-        return explained(error, [ROOT / "config/smoke.yaml"], {})
-    files = [Path(file) for file in workflow.configfiles]
-    return explained(error, files, workflow.config_settings.config)
-
+# Where this configuration stands, for messages: its files, and what --config gave. The module of
+# the smoke test reads no file of its own.
+SMOKE_FILE = ROOT / "config/smoke.yaml"
+if config == read_file(SMOKE_FILE):
+    SOURCES = [SMOKE_FILE], {}
+else:
+    SOURCES = [
+        Path(file) for file in workflow.configfiles
+    ], workflow.config_settings.config
 
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
@@ -71,7 +71,7 @@ try:
         check_data(config)
         check_models(config["models"])
 except (UserError, OSError) as error:
-    sys.exit(f"error: {explain(error)}")
+    sys.exit(f"error: {explained(error, *SOURCES)}")
 
 RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]

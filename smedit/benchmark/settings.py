@@ -42,7 +42,10 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     _check_name(path, "dataset", settings["dataset"], config["datasets"])
     for part, section in parts_of(settings).items():
         for entry in [*section["methods"], *section.get("ablation", [])]:
-            how = load_method(entry["method"]).stream_training
+            try:
+                how = load_method(entry["method"]).stream_training
+            except UserError as error:
+                raise UserError(f"{path}: {part}: {error}") from None
             if part == "in_sequence" and how != part:
                 raise UserError(
                     f"{path}: in_sequence.methods: {entry['method']} is not trained in sequence; "

@@ -94,8 +94,8 @@ def test_what_was_left_out_stands_beside_the_rows_that_lack(public, monkeypatch)
         check_data(config)
     assert str(caught.value) == (
         "datasets.counterfact: counterfact has 9300 train rows (left out: 700 rows: subject of "
-        "another split; 2800 locality prompts: held by another split), 16384 are needed; use fewer or "
-        "smaller batches, or a smaller eval_edits"
+        "another split; 2800 locality prompts: held by another split), 16384 are needed; use fewer "
+        "or smaller batches, or a smaller eval_edits"
     )
 
 
