@@ -4,18 +4,27 @@
 import atexit
 import subprocess
 import sys
-import yaml
 from pathlib import Path
 
 from snakemake.utils import min_version
 
+from smedit.config_files import check_files, read_file
+from smedit.errors import UserError, message
+
 min_version("9.8")
+
+DEFAULT = Path(workflow.basedir, "config/config.yaml")
+try:
+    check_files(workflow.overwrite_configfiles or [DEFAULT])
+    SMOKE = read_file(Path(workflow.basedir, "config/smoke.yaml"))
+except (UserError, OSError) as error:
+    sys.exit(f"error: {message(error)}")
 
 
 # A configuration given with --configfile stands alone; nothing of the default is mixed in.
 if not workflow.overwrite_configfiles:
 
-    configfile: f"{workflow.basedir}/config/config.yaml"
+    configfile: str(DEFAULT)
 
 
 include: "workflow/suite.smk"
@@ -42,7 +51,6 @@ onstart:
             warm_start.start(min(config["threads"], workflow.cores))
 
 
-SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
 KEPT.append(SMOKE["results_dir"])
 
 

@@ -5,8 +5,7 @@ The configuration names edit modules; a typing error in one shall be found befor
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from smedit.config import expand_modules
-from smedit.errors import UserError
+from smedit.errors import SettingError, UserError
 from smedit.files import suite_path, user_path
 from smedit.language_model import weight_shape
+from smedit.module_names import problem_of
 
 
 def empty_model(architecture: Path) -> PreTrainedModel:
@@ -72,31 +71,24 @@ def module_shapes(architecture: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def check_edit_modules(name: str, modules: Sequence[str], architecture: Path) -> None:
+def check_edit_modules(patterns: Sequence[str], known: Collection[str]) -> None:
     """Check that a model has its edit modules.
 
     Parameters
     ----------
-    name : str
-        The model's name, for the message.
-    modules : sequence of str
-        Names of the edit modules.
-    architecture : Path
-        The model's config.json.
+    patterns : sequence of str
+        Names of the edit modules, or ranges of them as `smedit.module_names` takes them.
+    known : collection of str
+        The names of the modules that it has.
 
     Raises
     ------
     UserError
-        If any is missing; names each of them with the nearest names that there are.
+        If any is missing; names each pattern once, with the nearest that there is.
     """
-    shapes = module_shapes(architecture)
-    problems = []
-    for module in modules:
-        if module not in shapes:
-            nearest = difflib.get_close_matches(module, shapes, n=3) or list(shapes)[:3]
-            problems.append(f"{module!r} (nearest: {', '.join(nearest)})")
+    problems = [problem for each in patterns if (problem := problem_of(each, known))]
     if problems:
-        raise UserError(f"model {name!r} has no edit module {'; '.join(problems)}")
+        raise UserError(f"the model has no edit module {', nor '.join(problems)}")
 
 
 def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -111,18 +103,23 @@ def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
 
     Raises
     ------
-    UserError
+    SettingError
         As `check_edit_modules` and `module_shapes`.
     """
     for name, spec in models.items():
         if spec["source"] == "path":
             folder = user_path(spec["path"])
-            architecture = folder / "config.json"
+            key, architecture = "path", folder / "config.json"
             if not architecture.is_file():
                 lacks = "has no config.json" if folder.is_dir() else "is no folder"
-                raise UserError(f"model {name!r}: path {folder} {lacks}; correct the path")
+                raise SettingError(f"models.{name}.path", f"{folder} {lacks}; correct the path")
         elif "architecture" in spec:
-            architecture = suite_path(spec["architecture"])
+            key, architecture = "architecture", suite_path(spec["architecture"])
         else:
             continue
-        check_edit_modules(name, expand_modules(spec["edit_modules"]), architecture)
+        try:
+            known = module_shapes(architecture)
+            key = "edit_modules"
+            check_edit_modules(spec["edit_modules"], known)
+        except UserError as error:
+            raise SettingError(f"models.{name}.{key}", str(error)) from None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smedit import warm_start
-from smedit.errors import INTERRUPTED, UserError, message
+from smedit.errors import INTERRUPTED, UserError, located, message
 from smedit.files import refuse
 from smedit.results import result_with, write_result
 
@@ -134,7 +134,8 @@ def _check_settings(options: argparse.Namespace) -> None:
     (name,) = names
     text = files("smedit.data").joinpath("job.schema.yaml").read_text(encoding="utf-8")
     schema = {**yaml.safe_load(text), "$ref": f"#/$defs/{options.settings}"}
-    check_values(getattr(options, name), schema, f"--{name}")
+    with located(f"--{name}"):
+        check_values(getattr(options, name), schema)
 
 
 def _lacks_memory(error: Exception) -> bool:

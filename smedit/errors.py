@@ -1,8 +1,10 @@
 """The one exception that a user is meant to read, and how others are put."""
 
+import difflib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -19,6 +21,17 @@ class UserError(Exception):
     """
 
 
+class SettingError(UserError):
+    """A wrong setting: its dotted key, then the problem.
+
+    Who knows where the settings were read says so, too: `located`, `smedit.config_files`.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
 class DivergedError(UserError):
     """A loss, gradient, shift or logit is not finite: the run cannot go on with these settings."""
 
@@ -27,6 +40,24 @@ def shown(value: Any) -> str:
     """A value as a message shows it: on one line, and of a long one the beginning."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    hint = f"; did you mean {folded[close[0]]!r}?" if close else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+@contextmanager
+def located(where: object) -> Iterator[None]:
+    """Put the place where settings stand, a file or an option, before what is wrong with them."""
+    try:
+        yield
+    except SettingError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def message(error: Exception) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from smedit.config import expand_modules
 from smedit.grid import TUNED, candidates
 from smedit.method import load_method
+from smedit.module_names import expand_modules
 from smedit.stream_grid import (
     STREAM_TUNED,
     all_rows_needed,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from smedit.editor import Editor
-from smedit.errors import UserError
+from smedit.errors import SettingError, UserError
 from smedit.facts import EditRequest, Splits
 from smedit.files import refuse, what_changed
 from smedit.fine_tuning import FineTuner
@@ -58,7 +58,7 @@ def open_model(
     """
     torch.set_num_threads(job["threads"])
     folder, precision = Path(job["model_folder"]), getattr(torch, job["precision"])
-    device = _device(job["device"])
+    device = device_of(job["device"])
     _check_speed(precision, device)
     found = way or tried_way(folder, job["edit_modules"])
     if way is None and (device.type, precision) == ("cpu", torch.float32):
@@ -148,11 +148,18 @@ def check_rows(
         refuse(path, "made without the held-out text, which streams need")
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """What a configuration's ``device`` is on this machine.
+
+    Raises
+    ------
+    SettingError
+        If it is ``cuda`` and there is no GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but this machine has no CUDA GPU; use auto or cpu")
+        raise SettingError("device", "cuda, but this machine has no CUDA GPU; use auto or cpu")
     return torch.device(name)
 
 

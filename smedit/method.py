@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Literal
 
-from smedit.errors import UserError, shown
+from smedit.errors import UserError, nearest, shown
 
 ShiftRule = Literal["outer_product", "least_squares", "standardized_least_squares", "fine_tuning"]
 Locality = Literal["kl", "norm", "none"]
@@ -95,11 +95,11 @@ def load_method(name: str) -> Method:
     Raises
     ------
     UserError
-        If no installed package offers the name; the message lists those there are.
+        If no installed package offers the name; the message names the nearest and lists all.
     """
     known = {point.name: point for point in entry_points(group="smedit.methods")}
     if name not in known:
-        raise UserError(f"unknown method {shown(name)}; known: {', '.join(sorted(known))}")
+        raise UserError(f"unknown method {shown(name)}{nearest(name, known)}")
     return known[name].load()
 
 

@@ -33,7 +33,6 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from smedit.architectures import empty_model, module_shapes
-from smedit.config import expand_modules
 from smedit.errors import UserError
 from smedit.files import (
     accept,
@@ -47,6 +46,7 @@ from smedit.files import (
     what_changed,
 )
 from smedit.model_trial import try_model, try_tokenizer
+from smedit.module_names import expand_modules
 from smedit.results import read_result, write_result
 from smedit.self_test import VERSIONS
 

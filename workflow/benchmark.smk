@@ -1,12 +1,26 @@
 # Entry of the benchmark (`make bench`), apart from the suite's: a run of the suite neither checks
 # nor needs any of it. Targets: bench, bench_gpu.
 
+import sys
+from pathlib import Path
+
 from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
-from smedit.config import expand_modules
+from smedit.config_files import check_files
+from smedit.errors import UserError, located, message
+from smedit.module_names import expand_modules
 from smedit.stream_grid import stream_hyperparameters
 
+DEFAULT, SMOKE_TEST = [
+    Path(workflow.basedir, f"../config/{name}.yaml").resolve()
+    for name in ("config", "smoke")
+]
+try:
+    check_files([DEFAULT, SMOKE_TEST, *workflow.overwrite_configfiles])
+except (UserError, OSError) as error:
+    sys.exit(f"error: {message(error)}")
 
-configfile: f"{workflow.basedir}/../config/config.yaml"
+
+configfile: str(DEFAULT)
 
 
 include: "suite.smk"
@@ -32,9 +46,10 @@ try:
     if workflow.is_main_process:
         for name, settings in BENCHMARKS.items():
             check_enough_rows(BENCHMARK_FILES[name], settings, config)
-        check_models(RANDOM_MODELS)
+            with located(BENCHMARK_FILES[name]):
+                check_models(settings["models"])
 except (UserError, OSError) as error:
-    raise WorkflowError(message(error)) from None
+    sys.exit(f"error: {message(error)}")
 
 
 def benchmark_job(w):

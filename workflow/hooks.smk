@@ -1,12 +1,14 @@
 # What every run does at its beginning and at its end, that of the suite and that of the benchmark.
 # `--no-hooks` leaves all of this out.
 
+import json
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from smedit import failures, run_lock
+from smedit.config_files import explained
 from smedit.errors import UserError, message
 from smedit.files import check_writable, lies_here, set_refused_aside
 
@@ -46,15 +48,24 @@ def listen_to(executor):
     executor.print_job_error = print_job_error
 
 
+def asks_for_cuda(job):
+    """Whether a job's settings say that it runs on a GPU; downloads and tables have none."""
+    return json.loads(job.params.get("job", "{}")).get("device") == "cuda"
+
+
 def begin_run():
     """For `onstart`: see that this run is the only one here, and can write what it makes."""
     try:
         run_lock.hold(Path(".snakemake/smedit.lock"))
-        jobs = workflow.dag.needrun_jobs()
+        jobs = list(workflow.dag.needrun_jobs())
         outputs = [Path(path) for job in jobs for path in job.output]
         check_writable(sorted({str(path.parent) for path in outputs}))
+        if workflow.local_exec and any(map(asks_for_cuda, jobs)):
+            from smedit.jobs import device_of
+
+            device_of("cuda")
     except (UserError, OSError) as error:
-        raise WorkflowError(message(error)) from None
+        sys.exit(f"error: {explained(error, *SOURCES)}")
     executor = getattr(workflow.scheduler, "_executor", None)
     if hasattr(executor, "run_uuid"):  # that of SLURM
         listen_to(executor)

@@ -3,12 +3,14 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from snakemake.utils import Paramspace
 
 from smedit.config import check_config, check_data
-from smedit.errors import UserError, message
+from smedit.config_files import explained, read_file
+from smedit.errors import UserError
 from smedit.files import SUITE
 from smedit.gpu_slots import GPUS
 from smedit.grid import cell_path, grid_cells, tuning_cells
@@ -50,6 +52,16 @@ STREAM_TABLES = [
     "sequential_tuning",
 ]
 
+# Where this configuration stands, for messages: its files, and what --config gave. The module of
+# the smoke test reads no file of its own.
+SMOKE_FILE = ROOT / "config/smoke.yaml"
+if config == read_file(SMOKE_FILE):
+    SOURCES = [SMOKE_FILE], {}
+else:
+    SOURCES = [
+        Path(file) for file in workflow.configfiles
+    ], workflow.config_settings.config
+
 try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     # Once per run, not once per job: this reads all data and imports torch.
@@ -59,7 +71,7 @@ try:
         check_data(config)
         check_models(config["models"])
 except (UserError, OSError) as error:
-    raise WorkflowError(message(error)) from None
+    sys.exit(f"error: {explained(error, *SOURCES)}")
 
 RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]

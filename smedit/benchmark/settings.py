@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from smedit.config import check_schema, nearest
-from smedit.errors import UserError
+from smedit.config import check_schema
+from smedit.config_files import read_file
+from smedit.errors import UserError, located, nearest
 from smedit.method import load_method
 from smedit.readers import splits_before_jobs
 
@@ -34,15 +33,19 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
         If it breaks its schema, or names a method, model or dataset that is not there, or
         times in sequence a method that is not trained so.
     """
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    check_schema(settings, schema_file, str(path))
+    settings = read_file(path)
+    with located(path):
+        check_schema(settings, schema_file)
     clash = sorted(set(settings["models"]) & set(config["models"]))
     if clash:
         raise UserError(f"{path}: models: {clash[0]!r} is also a model of the configuration")
     _check_name(path, "dataset", settings["dataset"], config["datasets"])
     for part, section in parts_of(settings).items():
         for entry in [*section["methods"], *section.get("ablation", [])]:
-            how = load_method(entry["method"]).stream_training
+            try:
+                how = load_method(entry["method"]).stream_training
+            except UserError as error:
+                raise UserError(f"{path}: {part}: {error}") from None
             if part == "in_sequence" and how != part:
                 raise UserError(
                     f"{path}: in_sequence.methods: {entry['method']} is not trained in sequence; "

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from conftest import make_model
@@ -144,11 +145,13 @@ def test_a_bad_configuration(key, value, message, monkeypatch):
 
 def test_a_configuration_that_is_none():
     for config in (None, [], "text", 7):
-        with pytest.raises(UserError, match=r"config: top level: .* is not of type 'object'"):
+        with pytest.raises(UserError, match=r"^top level: .* is not of type 'object'"):
             check_config(config, SCHEMA)
     config = {}
     config["models"] = config
-    with pytest.raises(UserError, match="config: holds itself, or is nested too deeply; write it"):
+    with pytest.raises(
+        UserError, match="top level: holds itself, or is nested too deeply; write it"
+    ):
         check_config(config, SCHEMA)
 
 
@@ -156,13 +159,21 @@ TOO_LONG = f"datasets={{worldfacts-qa: {{source: folder, data_dir: {'x/' * 3000}
 """A path at which the system fails, as at one below a folder that one may not enter."""
 
 RUNS = [
-    ("lr: .nan", [], "config: hyperparameters.lr: nan is not a finite number"),
+    ("lr: .nan", [], "error: FILE: hyperparameters.lr: nan is not a finite number"),
     ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
 ]
 MORE_RUNS = [
-    ("lr: 1e-3", [], "'1e-3' is not of type 'number'; write it without quotes, and with"),
-    ("lr: [", [], "Config file is not valid JSON or YAML"),
-    ("lr: 0.1", ["seeds=0"], "config: seeds: 0 is not of type 'array'"),
+    (
+        "lr: 1e-3",
+        [],
+        "error: FILE: hyperparameters.lr: '1e-3' is not of type 'number'; write it without quotes",
+    ),
+    (
+        "lr: [",
+        [],
+        "error: FILE, line 38: not YAML (expected ',' or ']', but got ':'); use spaces, the",
+    ),
+    ("lr: 0.1", ["seeds=0"], "error: config: seeds: 0 is not of type 'array'; write [0]"),
     ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
 ]
 """Each starts Snakemake, which takes seconds."""
@@ -181,8 +192,36 @@ def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
         command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
     assert run.returncode != 0
-    assert message in run.stdout + run.stderr
+    assert message.replace("FILE", str(file)) in run.stdout + run.stderr
     assert "Traceback" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("file", ["missing.yaml", "latin1.yaml"])
+def test_a_file_that_snakemake_cannot_read(file, tmp_path):
+    """Snakemake reads it before the Snakefile; the profile comes before that."""
+    (tmp_path / "latin1.yaml").write_bytes(b"device: cpu\nresults_dir: caf\xe9\n")
+    message = {
+        "missing.yaml": "missing.yaml: No such file or directory; correct the path, or the rights",
+        "latin1.yaml": "latin1.yaml, line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8",
+    }[file]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", tmp_path / file]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert f"error: {tmp_path}/{message}" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_that_there_is_no_gpu_is_said_before_any_job(tmp_path):
+    smoke = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "cuda.yaml").write_text(smoke.replace("device: cpu", "device: cuda"))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "tables"]
+    command += ["--cores", "1", "--configfile", "cuda.yaml"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "error: cuda.yaml: device: cuda, but this machine has no CUDA GPU; use" in run.stderr
+    assert not (tmp_path / "resources/models").exists()
 
 
 @pytest.mark.long
@@ -412,7 +451,7 @@ JOBS = [
     ("freeze", json.dumps({**FREEZE, "edit_modules": []}), "edit_modules: [] should be non-empty"),
     ("freeze", having(FREEZE, "rows", eval=10**6), "1000000 rows of the eval split are needed, th"),
     ("run-cell", without(CELL, "settings", "method"), "--job: settings: the key 'method' is miss"),
-    ("run-cell", having(CELL, "settings", method="SMEdt"), "unknown method 'SMEdt'; known: FT-L"),
+    ("run-cell", having(CELL, "settings", method="SMEdt"), "'SMEdt'; did you mean 'SMEdit'? known"),
     ("run-cell", having(CELL, "settings", method="FT-L"), "FT-L edits in sequence only; use run-s"),
     ("run-cell", json.dumps({**CELL, "eval_edits": 1}), "1 requests are fewer than n_edits 2; us"),
     ("run-cell", having(CELL, "settings", bp_steps=0), "settings.bp_steps: 0 is less than the mi"),

@@ -56,7 +56,8 @@ def test_a_model_is_made_in_the_folder_where_the_run_is(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "model 'tiny-gpt2' has no edit module" in run.stdout + run.stderr  # this one comes first
+    message = "models.tiny-gpt2.edit_modules: the model has no edit module"
+    assert message in run.stdout + run.stderr  # this one comes first
 
 
 @pytest.mark.parametrize(

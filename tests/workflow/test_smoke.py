@@ -228,7 +228,7 @@ def test_a_configuration_file_stands_alone(tmp_path):
     part.write_text("device: cpu\n")
     run = snakemake("--dry-run", "--configfile", str(part))
     assert run.returncode != 0
-    assert "config: top level: the key 'results_dir' is missing" in run.stdout + run.stderr
+    assert f"error: {part}: top level: the key 'results_dir' is missing" in run.stdout + run.stderr
 
 
 def test_files_given_together_add_up(tmp_path):
