@@ -105,10 +105,10 @@ def _without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text with the special tokens in front of it, without those behind it."""
     ids = list(tokenizer(text).input_ids)
     inner = list(tokenizer(text, add_special_tokens=False).input_ids)
-    starts = range(len(ids) - len(inner) + 1) if inner else ()
-    start = next((i for i in starts if ids[i : i + len(inner)] == inner), None)
-    if not inner:
+    if not inner:  # special tokens alone say nothing
         return []
+    starts = range(len(ids) - len(inner) + 1)
+    start = next((i for i in starts if ids[i : i + len(inner)] == inner), None)
     return ids if start is None else ids[: start + len(inner)]
 
 

@@ -206,17 +206,6 @@ def test_a_cell_loads_no_tokenizer(tiny, tmp_path, monkeypatch):
     assert answers == before["unedited_answers"]["eval"]
 
 
-def test_what_another_version_froze_is_made_anew(tiny, tmp_path, capsys):
-    run_cell(tmp_path, make_job())
-    path = tmp_path / "before.json"
-    before = {k: v for k, v in read_result(path).items() if k != "layout"}
-    write_result(before, path)
-    frozen = [tmp_path / "states.safetensors", "--before", path]
-    cell = ["run-cell", "--job", json.dumps(make_job()), "--states", *frozen]
-    assert main([*map(str, cell), "--out", str(tmp_path / "again.json")]) == 2
-    assert "before.json: made by another version of the suite; delete it" in capsys.readouterr().err
-
-
 def test_choose(tmp_path, capsys):
     paths = []
     for i, efficacy in enumerate((0.2, 0.8)):
