@@ -95,6 +95,7 @@ def text_that_fits(model: LanguageModel, needed: bool) -> HeldOutText | None:
         return HeldOutText(model)
     except UserError as error:
         if needed:
-            raise
+            remedy = "leave its streams out, or use a model with a longer one"
+            raise UserError(f"{error}; {remedy}") from error
         log.warning("%s; no perplexity is measured", error)
         return None

@@ -234,9 +234,7 @@ def _plain_logits(model: LanguageModel, input_ids: tuple[int, ...]) -> torch.Ten
 
 
 @contextmanager
-def _watched(
-    model: LanguageModel,
-) -> Iterator[tuple[Numbers, Numbers]]:
+def _watched(model: LanguageModel) -> Iterator[tuple[Numbers, Numbers]]:
     """Yield what will hold the edit modules' inputs, and zeros added to their outputs.
 
     The gradient of a loss with respect to such zeros is that with respect to the output.

@@ -83,9 +83,9 @@ def _row(result: Mapping[str, Any], tuned: Sequence[str]) -> dict[str, Any]:
 
 def _check_metrics(rows: Sequence[Mapping[str, Any]], tuned: Sequence[str]) -> None:
     """Means over different metrics cannot be compared."""
-    ended = [row for row in rows if not row["diverged"]]
-    for row in ended:
-        beside = [other for other in ended if other["dataset"] == row["dataset"]]
+    finished = [row for row in rows if not row["diverged"]]
+    for row in finished:
+        beside = [other for other in finished if other["dataset"] == row["dataset"]]
         known = [name for name in OBJECTIVE_METRICS if any(name in other for other in beside)]
         lacking = [name for name in known or OBJECTIVE_METRICS if name not in row]
         if lacking:
