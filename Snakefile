@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from smedit.config_files import check_files, read_file
+from smedit.plan.config_files import check_files, read_file
 from smedit.errors import UserError, message
 
 min_version("9.8")
@@ -45,7 +45,7 @@ onstart:
     own_environments = workflow.deployment_settings.deployment_method
     if sys.platform == "linux" and on_this_machine and not own_environments:
         import torch
-        from smedit import warm_start
+        from smedit.hosting import warm_start
 
         if config["device"] == "cpu" or not torch.cuda.is_available():
             warm_start.start(min(config["threads"], workflow.cores))

@@ -3,15 +3,8 @@
 Its steps are gradient steps; no hypernetwork, no training and no locality loss.
 """
 
-from smedit.method import Method
+from smedit.methods import FINE_TUNING, Method
 
 FT_L = Method(
-    name="FT-L",
-    shift_rule="fine_tuning",
-    bp_steps=25,
-    locality="none",
-    rank=0,
-    n_blocks=0,
-    stream_training="none",
-    for_batches=False,
+    name="FT-L", shift_rule=FINE_TUNING, bp_steps=25, locality="none", training="none", lr=5e-4
 )

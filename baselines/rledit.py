@@ -1,6 +1,6 @@
 """RLEdit (arXiv 2502.05759): least squares, one step, KL, trained on a stream that looks back."""
 
-from smedit.method import Method
+from smedit.methods import Method
 
 RLEDIT = Method(
     name="RLEdit",
@@ -9,7 +9,6 @@ RLEDIT = Method(
     locality="kl",
     rank=1024,
     n_blocks=4,
-    stream_training="in_sequence",
-    looks_back=True,
-    for_batches=False,
+    training="in_sequence",
+    back_depth=10,
 )

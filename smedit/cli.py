@@ -13,10 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from smedit import warm_start
 from smedit.errors import INTERRUPTED, UserError, located, message
-from smedit.files import refuse
-from smedit.results import result_with, write_result
+from smedit.hosting import warm_start
+from smedit.store.files import refuse
+from smedit.store.results import result_with, write_result
 
 log = logging.getLogger("smedit")
 
@@ -129,7 +129,7 @@ def _check_settings(options: argparse.Namespace) -> None:
         return
     import yaml
 
-    from smedit.config import check_values
+    from smedit.plan.config import check_values
 
     (name,) = names
     text = files("smedit.data").joinpath("job.schema.yaml").read_text(encoding="utf-8")
@@ -145,26 +145,26 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _prepare_model(options: argparse.Namespace) -> None:
-    from smedit.model_sources import prepare_model
+    from smedit.models.model_sources import prepare_model
 
     prepare_model(options.name, options.spec, options.out)
 
 
 def _freeze(options: argparse.Namespace) -> None:
-    from smedit.experiment import freeze
+    from smedit.run.experiment import freeze
 
     freeze(options.job, options.out, options.before)
 
 
 def _run_cell(options: argparse.Namespace) -> None:
-    from smedit.experiment import run_cell
+    from smedit.run.experiment import run_cell
 
     job = _with_chosen(options, "batches")
     write_result(run_cell(job, options.states, options.before), options.out, options.job)
 
 
 def _run_stream(options: argparse.Namespace) -> None:
-    from smedit.stream_cell import run_stream
+    from smedit.run.stream_cell import run_stream
 
     job = _with_chosen(options, "streams")
     checkpoint = options.out.with_suffix(".checkpoint")
@@ -187,9 +187,9 @@ def _with_chosen(options: argparse.Namespace, kind: str) -> dict[str, Any]:
 
 
 def _choose(options: argparse.Namespace) -> None:
-    from smedit.grid import TUNED
-    from smedit.stream_grid import STREAM_TUNED
-    from smedit.tuning import chosen_values, tuning_table
+    from smedit.plan.grid import TUNED
+    from smedit.plan.stream_grid import STREAM_TUNED
+    from smedit.plan.tuning import chosen_values, tuning_table
 
     kind, tuned, scores = (
         ("streams", STREAM_TUNED, "points") if options.streams else ("batches", TUNED, "scores")
@@ -213,7 +213,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     with socket.socket(fileno=options.listener) as listener:
-        warm_start.serve(listener, ["smedit.experiment", "smedit.stream_cell"], main)
+        warm_start.serve(listener, ["smedit.run.experiment", "smedit.run.stream_cell"], main)
 
 
 if __name__ == "__main__":

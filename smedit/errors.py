@@ -24,7 +24,7 @@ class UserError(Exception):
 class SettingError(UserError):
     """A wrong setting: its dotted key, then the problem.
 
-    Who knows where the settings were read says so, too: `located`, `smedit.config_files`.
+    Who knows where the settings were read says so, too: `located`, `smedit.plan.config_files`.
     """
 
     def __init__(self, key: str, problem: str) -> None:

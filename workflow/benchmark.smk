@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
-from smedit.config_files import check_files
+from smedit.plan.config_files import check_files
 from smedit.errors import UserError, located, message
-from smedit.module_names import expand_modules
-from smedit.stream_grid import stream_hyperparameters
+from smedit.models.module_names import expand_modules
+from smedit.plan.stream_grid import stream_hyperparameters
 
 DEFAULT, SMOKE_TEST = [
     Path(workflow.basedir, f"../config/{name}.yaml").resolve()

@@ -7,10 +7,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from smedit import failures, run_lock
-from smedit.config_files import explained
+from smedit.hosting import failures, run_lock
+from smedit.plan.config_files import explained
 from smedit.errors import UserError, message
-from smedit.files import check_writable, lies_here, set_refused_aside
+from smedit.store.files import check_writable, lies_here, set_refused_aside
 
 STARTED = time.time()
 FAILED = Path(config["results_dir"], "failed.csv")
@@ -61,7 +61,7 @@ def begin_run():
         outputs = [Path(path) for job in jobs for path in job.output]
         check_writable(sorted({str(path.parent) for path in outputs}))
         if workflow.local_exec and any(map(asks_for_cuda, jobs)):
-            from smedit.jobs import device_of
+            from smedit.run.jobs import device_of
 
             device_of("cuda")
     except (UserError, OSError) as error:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 from snakemake.utils import Paramspace
 
-from smedit.config import check_config, check_data
-from smedit.config_files import explained, read_file
+from smedit.plan.config import check_config, check_data
+from smedit.plan.config_files import explained, read_file
 from smedit.errors import UserError
-from smedit.files import SUITE
-from smedit.gpu_slots import GPUS
-from smedit.grid import cell_path, grid_cells, tuning_cells
-from smedit.job_settings import (
+from smedit.store.files import SUITE
+from smedit.hosting.gpu_slots import GPUS
+from smedit.plan.grid import cell_path, grid_cells, tuning_cells
+from smedit.plan.job_settings import (
     cell_job,
     freeze_job,
     stream_job,
     stream_tuning_job,
     tuning_job,
 )
-from smedit.readers import data_files
-from smedit.stream_grid import stream_cells, stream_tuning_cells
+from smedit.data.readers import data_files
+from smedit.plan.stream_grid import stream_cells, stream_tuning_cells
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are
 # filled again; with this, glibc keeps them.
@@ -66,7 +66,7 @@ try:
     check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
     # Once per run, not once per job: this reads all data and imports torch.
     if workflow.is_main_process:
-        from smedit.architectures import check_models
+        from smedit.models.architectures import check_models
 
         check_data(config)
         check_models(config["models"])

@@ -1,6 +1,6 @@
 """Training in sequence, variant after variant in turns, so that a slow spell meets them all.
 
-What is timed is what a stream's job calls training (`smedit.stream_cell.train`).
+What is timed is what a stream's job calls training (`smedit.run.stream_cell.train`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from smedit.benchmark.pieces import Variant
 from smedit.benchmark.process import Task, device_name, in_new_process, save_states
 from smedit.benchmark.table import Row, row
-from smedit.clock import Clock
-from smedit.jobs import make_editor, open_model
-from smedit.readers import load_requests
-from smedit.stream_cell import train
+from smedit.data.readers import load_requests
+from smedit.engine.clock import Clock
+from smedit.run.jobs import make_editor, open_model
+from smedit.run.stream_cell import train
 
 COST = 3.0
 """Rough cost of a request and step, as in `Task`: batches are small, and RLEdit looks back."""

@@ -35,8 +35,8 @@ from smedit.benchmark.process import (
     open_fast,
 )
 from smedit.benchmark.table import Row, row, seconds_rows
-from smedit.frozen_states import FrozenStates
-from smedit.language_model import LanguageModel
+from smedit.engine.frozen_states import FrozenStates
+from smedit.engine.language_model import LanguageModel
 
 MATRIX_SIZE = 4096
 """Rows and columns of the matrices whose product is timed."""
@@ -51,7 +51,7 @@ class PathsPart:
     Parameters
     ----------
     job
-        A model's, as in `smedit.jobs.open_model`, with data and hyperparameters.
+        A model's, as in `smedit.run.jobs.open_model`, with data and hyperparameters.
     section
         ``paths`` of the settings.
     folder

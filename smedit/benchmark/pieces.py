@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from smedit.batches import EditBatch, TokenBatch, edit_batch, token_batch
 from smedit.benchmark.table import PATHS
-from smedit.clock import Clock
-from smedit.editor import Editor
+from smedit.data.facts import EditRequest
+from smedit.engine.batches import EditBatch, TokenBatch, edit_batch, token_batch
+from smedit.engine.clock import Clock
+from smedit.engine.editor import Editor
+from smedit.engine.execution import Execution, plain
+from smedit.engine.language_model import LanguageModel
+from smedit.engine.meta_training import TrainingSettings, TrainingStep, meta_train
+from smedit.engine.scores import Scorer
+from smedit.engine.tokenization import TokenizedPrompt
 from smedit.errors import UserError
-from smedit.execution import Execution, plain
-from smedit.facts import EditRequest
-from smedit.language_model import LanguageModel
-from smedit.meta_training import TrainingSettings, TrainingStep, meta_train
-from smedit.method import Locality, load_method, variant_name
-from smedit.scores import Scorer
-from smedit.tokenization import TokenizedPrompt
+from smedit.methods import Locality, load_method, variant_name
 
 TRAINING, EDITING = "training batch", "edit and score"
 """The two pieces of work that are timed."""

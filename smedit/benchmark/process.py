@@ -28,13 +28,13 @@ from smedit.benchmark.pieces import (
     seconds_by_phase,
     train_batch,
 )
+from smedit.data.facts import EditRequest
+from smedit.data.readers import load_requests
+from smedit.engine.execution import Execution
+from smedit.engine.language_model import LanguageModel
+from smedit.engine.memory import peak_memory_mb
 from smedit.errors import UserError
-from smedit.execution import Execution
-from smedit.facts import EditRequest
-from smedit.jobs import open_model
-from smedit.language_model import LanguageModel
-from smedit.memory import peak_memory_mb
-from smedit.readers import load_requests
+from smedit.run.jobs import open_model
 
 FLOPS = {
     **flop_registry,

@@ -21,7 +21,7 @@ from smedit.benchmark.process import Task
 from smedit.benchmark.settings import models_of_part, parts_of
 from smedit.benchmark.summary import summary
 from smedit.benchmark.table import as_table
-from smedit.files import replacing
+from smedit.store.files import replacing
 
 log = logging.getLogger("smedit")
 

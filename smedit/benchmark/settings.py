@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smedit.config import check_schema
-from smedit.config_files import read_file
+from smedit.data.readers import splits_before_jobs
 from smedit.errors import UserError, located, nearest
-from smedit.method import load_method
-from smedit.readers import splits_before_jobs
+from smedit.methods import load_method
+from smedit.plan.config import check_schema
+from smedit.plan.config_files import read_file
 
 PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress
 
-from smedit.method import variant_name
+from smedit.methods import variant_name
 
 KEYS = [
     "part",

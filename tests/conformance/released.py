@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smedit.batches import edit_batch
-from smedit.editor import Editor
-from smedit.language_model import LanguageModel
-from smedit.method import load_method
-from smedit.readers import counterfact_request, zsre_request
+from smedit.data.readers import counterfact_request, zsre_request
+from smedit.engine.batches import edit_batch
+from smedit.engine.editor import Editor
+from smedit.engine.language_model import LanguageModel
+from smedit.methods import load_method
 
 FOLDERS = [Path(__file__).parent / "cases"]
 FOLDERS += [Path(f) for f in os.environ.get("SMEDIT_CONFORMANCE", "").split(os.pathsep) if f]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from released import Released, cases
 
-from smedit.meta_training import TrainingSettings, meta_train
-from smedit.scores import Scorer
-from smedit.tracing import trace
+from smedit.engine.meta_training import TrainingSettings, meta_train
+from smedit.engine.scores import Scorer
+from smedit.engine.tracing import trace
 
 
 class Run(Released):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from released import Released, cases
 
-from smedit.scores import Scorer
-from smedit.sequential_training import SequenceSettings, train_in_sequence
-from smedit.tracing import trace
+from smedit.engine.scores import Scorer
+from smedit.engine.sequential_training import SequenceSettings, train_in_sequence
+from smedit.engine.tracing import trace
 
 
 class Run(Released):

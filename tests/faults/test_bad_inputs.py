@@ -19,12 +19,12 @@ import torch
 import yaml
 
 from conftest import make_model
-from smedit.architectures import check_models
 from smedit.cli import main
-from smedit.config import check_config, check_data
+from smedit.data.readers import FLAT_FILES, ZSRE_FILES, load_requests
 from smedit.errors import UserError
-from smedit.readers import FLAT_FILES, ZSRE_FILES, load_requests
-from smedit.results import write_result
+from smedit.models.architectures import check_models
+from smedit.plan.config import check_config, check_data
+from smedit.store.results import write_result
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
@@ -469,9 +469,9 @@ def freezer(tmp_path_factory):
     """What `freeze` writes for these jobs."""
     folder, model = tmp_path_factory.mktemp("frozen"), make_model()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smedit.jobs.load_model", lambda *_: model.model)
-        patch.setattr("smedit.jobs.load_tokenizer", lambda _: model.tokenizer)
-        patch.setattr("smedit.jobs.tried_way", lambda *_: "fast")
+        patch.setattr("smedit.run.jobs.load_model", lambda *_: model.model)
+        patch.setattr("smedit.run.jobs.load_tokenizer", lambda _: model.tokenizer)
+        patch.setattr("smedit.run.jobs.tried_way", lambda *_: "fast")
         arguments = freeze(folder, JOB["dataset_spec"])
         assert main([str(argument) for argument in arguments]) == 0
     return folder
@@ -568,7 +568,7 @@ def test_too_little_memory(error, frozen, tmp_path, capsys, monkeypatch):
     def train(*_, **__):
         raise error
 
-    monkeypatch.setattr("smedit.experiment.meta_train", train)
+    monkeypatch.setattr("smedit.run.experiment.meta_train", train)
     capsys.readouterr()
     line = refused(capsys, *cell("--states", *frozen, "--out", tmp_path / "x"))
     assert "memory" in line

@@ -18,11 +18,11 @@ from test_stream_cell import fail_in_batch, run_stream, stream_job
 
 from smedit.cli import main
 from smedit.errors import UserError
-from smedit.files import refuse, set_refused_aside
-from smedit.model_sources import load_tokenizer, prepare_model
-from smedit.results import read_result, write_result
-from smedit.sums import check_sums, write_sums
-from smedit.tensor_files import load_tensors, save_tensors
+from smedit.models.model_sources import load_tokenizer, prepare_model
+from smedit.store.files import refuse, set_refused_aside
+from smedit.store.results import read_result, write_result
+from smedit.store.sums import check_sums, write_sums
+from smedit.store.tensor_files import load_tensors, save_tensors
 
 TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
 INPUTS = ("states.safetensors", "before.json", "chosen.json")

@@ -12,8 +12,8 @@ from test_damaged_files import run_cell
 
 from smedit.cli import main
 from smedit.errors import UserError
-from smedit.files import check_writable
-from smedit.results import read_result
+from smedit.store.files import check_writable
+from smedit.store.results import read_result
 
 
 @pytest.fixture

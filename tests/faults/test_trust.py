@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 import write_provenance
-from smedit import wheels
 from smedit.cli import main
+from smedit.data.readers import load_requests
 from smedit.errors import UserError
-from smedit.model_sources import prepare_model
-from smedit.readers import load_requests
+from smedit.models import wheels
+from smedit.models.model_sources import prepare_model
 
 ROOT = Path(__file__).parents[2]
 TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"

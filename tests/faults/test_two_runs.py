@@ -9,12 +9,12 @@ import pytest
 from runs import ROOT, copy_suite, kill, run, start
 
 from smedit.errors import UserError
-from smedit.run_lock import hold
+from smedit.hosting.run_lock import hold
 
 HOLD = """
 import sys
 from pathlib import Path
-from smedit.run_lock import hold
+from smedit.hosting.run_lock import hold
 hold(Path(sys.argv[1]))
 print(1, flush=True)
 input()

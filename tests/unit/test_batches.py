@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from conftest import make_requests, tiny_tokenizer
-from smedit.batches import edit_batch, token_batch, tokenize
+from smedit.engine.batches import edit_batch, token_batch, tokenize
+from smedit.engine.execution import Execution
 from smedit.errors import UserError
-from smedit.execution import Execution
 
 
 def test_answers_are_teacher_forced():

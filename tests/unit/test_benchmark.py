@@ -20,11 +20,11 @@ from smedit.benchmark import run as benchmark
 from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
 from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
 from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
+from smedit.data.facts import Splits
+from smedit.engine.execution import Execution
+from smedit.engine.frozen_states import FrozenStates
+from smedit.engine.memory import peak_memory_mb
 from smedit.errors import UserError
-from smedit.execution import Execution
-from smedit.facts import Splits
-from smedit.frozen_states import FrozenStates
-from smedit.memory import peak_memory_mb
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/benchmark.schema.yaml"

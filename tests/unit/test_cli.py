@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from smedit import jobs
 from smedit.cli import main
+from smedit.data.facts import Splits, Tally
+from smedit.data.readers import load_requests
+from smedit.data.row_counts import row_counts
+from smedit.engine.scores import RowScore, Scorer
+from smedit.engine.tokenization import tokenize
 from smedit.errors import UserError
-from smedit.facts import Splits, Tally
-from smedit.grid import CELL_COLUMNS
-from smedit.readers import load_requests
-from smedit.results import read_result, write_result
-from smedit.row_counts import row_counts
-from smedit.scores import RowScore, Scorer
-from smedit.tokenization import tokenize
+from smedit.plan.grid import CELL_COLUMNS
+from smedit.run import jobs
+from smedit.store.results import read_result, write_result
 from tiny_models import build
 from write_provenance import recorded_counts
 
@@ -129,7 +129,7 @@ def test_a_job_that_lacks_rows_says_what_was_left_out():
 def test_a_text_too_long_for_the_model_is_left_out_unless_it_is_needed(
     tiny, tmp_path, monkeypatch, caplog, capsys
 ):
-    monkeypatch.setattr("smedit.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
+    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
     status, out = run_cell(tmp_path, make_job())
     assert status == 0
     assert read_result(out)["held_out"] == {}

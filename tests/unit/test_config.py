@@ -9,9 +9,9 @@ import pytest
 import yaml
 from public_sizes import flat_trio, nested_pool, zsre_files
 
-from smedit.architectures import check_models
-from smedit.config import check_config, check_data
 from smedit.errors import UserError
+from smedit.models.architectures import check_models
+from smedit.plan.config import check_config, check_data
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

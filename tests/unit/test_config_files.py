@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smedit.config_files import check_command_line, explained, read_file
 from smedit.errors import SettingError, UserError
+from smedit.plan.config_files import check_command_line, explained, read_file
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "config").glob("*.yaml"))

@@ -11,9 +11,9 @@ from test_figures import caption, script, small_config, write_tables
 
 from collect_tables import gains_table, memory_table, scores_table, timings_table, training_table
 from print_headline import headline
-from smedit.editor import Editor
+from smedit.engine.editor import Editor
 from smedit.errors import DivergedError
-from smedit.tuning import tuning_table
+from smedit.plan.tuning import tuning_table
 
 
 def is_smedit_at_64(cell):

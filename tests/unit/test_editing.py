@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from conftest import make_model, make_requests
-from smedit.batches import edit_batch
-from smedit.editor import Editor
+from smedit.engine.batches import edit_batch
+from smedit.engine.editor import Editor
+from smedit.engine.execution import Execution, plain
+from smedit.engine.locality import kl_divergence, squared_norm
+from smedit.engine.meta_training import TrainingSettings, meta_train
+from smedit.engine.tracing import answer_loss, trace
 from smedit.errors import UserError
-from smedit.execution import Execution, plain
-from smedit.locality import kl_divergence, squared_norm
-from smedit.meta_training import TrainingSettings, meta_train
-from smedit.method import load_method
-from smedit.tracing import answer_loss, trace
+from smedit.methods import load_method
 
 SETTINGS = TrainingSettings(
     meta_lr=1e-3,
@@ -185,7 +185,7 @@ def test_same_seed_same_numbers():
 
 
 def test_modules_of_two_shapes_and_conv1d_at_once():
-    from smedit.language_model import LanguageModel
+    from smedit.engine.language_model import LanguageModel
 
     plain = make_model("gpt2")
     names = ["transformer.h.1.mlp.c_fc", "transformer.h.2.mlp.c_proj", "transformer.h.3.mlp.c_fc"]

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from smedit.facts import EditRequest, Prompt, Splits, Tally, text_key
-from smedit.row_counts import naming_an_edited_subject, row_counts
-from smedit.splits import cut_by_subject, cut_off_tune, disjoint_and_shuffled, split_pool
+from smedit.data.facts import EditRequest, Prompt, Splits, Tally, text_key
+from smedit.data.row_counts import naming_an_edited_subject, row_counts
+from smedit.data.splits import cut_by_subject, cut_off_tune, disjoint_and_shuffled, split_pool
 
 
 def request_about(subject: str, fact: int = 0) -> EditRequest:

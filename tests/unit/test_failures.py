@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from smedit.failures import Submission, describe, find_failures, were_made, write_table
+from smedit.hosting.failures import Submission, describe, find_failures, were_made, write_table
 
 STARTED = 1000
 

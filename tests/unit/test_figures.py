@@ -13,9 +13,9 @@ import yaml
 from matplotlib.image import imread
 
 from smedit.errors import UserError
-from smedit.grid import experiment_cells, grid_cells
-from smedit.method import variant_name
-from smedit.sums import write_sums
+from smedit.methods import variant_name
+from smedit.plan.grid import experiment_cells, grid_cells
+from smedit.store.sums import write_sums
 
 ROOT = Path(__file__).parents[2]
 SEVEN = {

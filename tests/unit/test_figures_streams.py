@@ -20,9 +20,9 @@ from figures_streams_ends import stream_bp_steps, stream_passes, stream_shapes
 from figures_streams_gains import stream_gains
 from figures_streams_seconds import stream_seconds
 from smedit.errors import UserError
-from smedit.method import load_method
-from smedit.stream_cell import measuring_points
-from smedit.stream_grid import stream_cells, stream_experiments
+from smedit.methods import load_method
+from smedit.plan.stream_grid import stream_cells, stream_experiments
+from smedit.run.stream_cell import measuring_points
 
 VARIANTS = [
     {"method": "MEND"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smedit.errors import UserError, message
-from smedit.files import (
+from smedit.store.files import (
     check_writable,
     disk_failed,
     flush,
@@ -46,7 +46,7 @@ def test_a_folder_that_cannot_be_flushed_does_not_matter(tmp_path, monkeypatch):
             raise OSError(errno.EINVAL, "Invalid argument")
         flush(path)
 
-    monkeypatch.setattr("smedit.files.flush", flush_files_only)
+    monkeypatch.setattr("smedit.store.files.flush", flush_files_only)
     with replacing(tmp_path / "result.json") as part:
         part.write_text("new")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["new"]

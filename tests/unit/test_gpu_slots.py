@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from smedit import gpu_slots
 from smedit.errors import UserError
-from smedit.gpu_slots import GPUS, VISIBLE, gpus
+from smedit.hosting import gpu_slots
+from smedit.hosting.gpu_slots import GPUS, VISIBLE, gpus
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ class Jobs:
         self.environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environment}
 
     def start(self, n=1):
-        command = [sys.executable, "-m", "smedit.gpu_slots", str(n)]
+        command = [sys.executable, "-m", "smedit.hosting.gpu_slots", str(n)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         shell = ["bash", "-c", f'echo "${VISIBLE}"; read']  # a child that inherits the lock
         job = subprocess.Popen(

@@ -1,4 +1,4 @@
-from smedit.grid import (
+from smedit.plan.grid import (
     CELL_COLUMNS,
     candidates,
     cell_path,

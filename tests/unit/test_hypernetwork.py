@@ -1,7 +1,7 @@
 import torch
 
-from smedit import hypernetwork
-from smedit.hypernetwork import ShapeNetwork
+from smedit.engine import hypernetwork
+from smedit.engine.hypernetwork import ShapeNetwork
 
 
 def test_chunks_give_the_outputs_and_gradients_of_one_pass(monkeypatch):

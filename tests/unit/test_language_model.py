@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from conftest import ARCHITECTURES, make_model, make_requests
-from smedit.batches import edit_batch, token_batch, tokenize
+from smedit.data.facts import Prompt
+from smedit.engine.batches import edit_batch, token_batch, tokenize
+from smedit.engine.execution import Execution, plain
+from smedit.engine.frozen_states import FrozenStates
+from smedit.engine.tracing import answer_loss, trace
 from smedit.errors import UserError
-from smedit.execution import Execution, plain
-from smedit.facts import Prompt
-from smedit.frozen_states import FrozenStates
-from smedit.tracing import answer_loss, trace
 
 
 def full_forward(model, sequence):
@@ -130,7 +130,7 @@ def test_states_of_another_model_or_a_cut_file_are_refused(tmp_path):
     ],
 )
 def test_wrong_edit_modules(module, message):
-    from smedit.language_model import LanguageModel
+    from smedit.engine.language_model import LanguageModel
 
     model = make_model()
     with pytest.raises(UserError, match=message):

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from smedit import model_sources, pretraining, wheels
-from smedit.architectures import check_edit_modules, module_shapes
+from smedit.engine.self_test import VERSIONS
+from smedit.engine.tokenization import tokenize
 from smedit.errors import UserError
-from smedit.gguf_conversion import convert_gguf
-from smedit.model_sources import load_model, load_tokenizer, prepare_model, tried_way
-from smedit.self_test import VERSIONS
-from smedit.tokenization import tokenize
+from smedit.models import model_sources, pretraining, wheels
+from smedit.models.architectures import check_edit_modules, module_shapes
+from smedit.models.gguf_conversion import convert_gguf
+from smedit.models.model_sources import load_model, load_tokenizer, prepare_model, tried_way
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ROOT / "config" / "architectures"
@@ -387,7 +387,7 @@ def test_a_model_without_edit_modules_or_without_memory_is_tried_when_it_is_open
     tmp_path, monkeypatch, caplog
 ):
     assert prepared(tmp_path / "m", TINY_LLAMA)["self_test"] is None
-    monkeypatch.setattr("smedit.model_trial.available_mb", lambda: 0.1)
+    monkeypatch.setattr("smedit.engine.model_trial.available_mb", lambda: 0.1)
     assert prepared(tmp_path / "n", TINY_LLAMA, edit_modules=MODULES)["self_test"] is None
     assert "trying it in float32 needs about" in caplog.text
     assert tried_way(tmp_path / "n", NAMES) is None
@@ -400,7 +400,7 @@ def test_a_wrong_edit_module_is_named_when_the_model_is_prepared(tmp_path):
 
 
 def test_a_model_that_comes_out_wrong_is_not_prepared(tmp_path, monkeypatch):
-    monkeypatch.setattr("smedit.self_test.relative_difference", lambda *_: 0.5)
+    monkeypatch.setattr("smedit.engine.self_test.relative_difference", lambda *_: 0.5)
     with pytest.raises(UserError, match="m: "):
         prepared(tmp_path / "m", TINY_LLAMA, edit_modules=MODULES)
     assert not list(tmp_path.iterdir())

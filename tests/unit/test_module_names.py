@@ -2,7 +2,7 @@
 
 import pytest
 
-from smedit.module_names import expand_modules, problem_of
+from smedit.models.module_names import expand_modules, problem_of
 
 KNOWN = [f"model.layers.{i}.mlp.{part}_proj" for i in range(30) for part in ("up", "down")]
 KNOWN += ["lm_head", *[f"model.layers.{i}.moe.gate" for i in (1, 3)]]

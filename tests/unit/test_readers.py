@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from public_sizes import flat_trio, nested_pool
 
-from smedit import dataset_sources
+from smedit.data import dataset_sources
+from smedit.data.facts import Prompt
+from smedit.data.readers import count_rows, counterfact_request, load_requests, zsre_request
+from smedit.data.row_counts import row_counts
 from smedit.errors import UserError
-from smedit.facts import Prompt
-from smedit.readers import count_rows, counterfact_request, load_requests, zsre_request
-from smedit.row_counts import row_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (ROOT / os.environ.get("SMEDIT_DATA", "../shared/data")).resolve()
@@ -473,7 +473,7 @@ def test_a_failed_download_is_one_line(hub):
 
 def test_reading_imports_nothing_heavy():
     code = (
-        "import sys, smedit.readers as r\n"
+        "import sys, smedit.data.readers as r\n"
         "r.count_rows('w', {'format': 'counterfact', 'source': 'builtin'})\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'numpy') if m in sys.modules])"
     )

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from conftest import make_model, make_requests
-from smedit.batches import tokenize
-from smedit.facts import EditRequest, Prompt
-from smedit.scores import Scorer, by_request
+from smedit.data.facts import EditRequest, Prompt
+from smedit.engine.batches import tokenize
+from smedit.engine.scores import Scorer, by_request
 
 
 def log_likelihoods(model, text, answer):

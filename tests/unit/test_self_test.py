@@ -7,14 +7,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from check_architectures import BEGIN, DOCS, END, check
 from conftest import ARCHITECTURES, make_model
-from smedit import self_test
-from smedit.batches import token_batch
+from smedit.engine import self_test
+from smedit.engine.batches import token_batch
+from smedit.engine.execution import Execution
+from smedit.engine.language_model import LanguageModel
+from smedit.engine.self_test import WAYS, relative_difference
+from smedit.engine.tokenization import TokenizedPrompt
+from smedit.engine.tracing import trace
 from smedit.errors import UserError
-from smedit.execution import Execution
-from smedit.language_model import LanguageModel
-from smedit.self_test import WAYS, relative_difference
-from smedit.tokenization import TokenizedPrompt
-from smedit.tracing import trace
 from tiny_models import MODEL_TYPES, build
 
 

@@ -10,21 +10,21 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from conftest import make_model, make_requests
-from smedit.batches import edit_batch
-from smedit.editor import Editor, add_shifts
+from smedit.data.worldfacts import load_facts
+from smedit.engine.batches import edit_batch
+from smedit.engine.editor import Editor, add_shifts
+from smedit.engine.fine_tuning import FineTuner
+from smedit.engine.held_out import HeldOutText, paragraphs
+from smedit.engine.locality import kl_divergence, squared_norm
+from smedit.engine.losses import accumulate_edit_loss
+from smedit.engine.scores import Scorer
+from smedit.engine.sequential_training import SequenceSettings, train_in_sequence
+from smedit.engine.shift_rules import standardized_least_squares
+from smedit.engine.stream import Stream
+from smedit.engine.tracing import answer_loss, trace
 from smedit.errors import DivergedError
-from smedit.fine_tuning import FineTuner
-from smedit.held_out import HeldOutText, paragraphs
-from smedit.locality import kl_divergence, squared_norm
-from smedit.losses import accumulate_edit_loss
-from smedit.method import load_method
-from smedit.scores import Scorer
-from smedit.sequential_training import SequenceSettings, train_in_sequence
-from smedit.shift_rules import standardized_least_squares
-from smedit.stream import Stream
-from smedit.stream_cell import measuring_points
-from smedit.tracing import answer_loss, trace
-from smedit.worldfacts import load_facts
+from smedit.methods import load_method
+from smedit.run.stream_cell import measuring_points
 
 SETTINGS = SequenceSettings(
     meta_lr=1e-3,
@@ -279,7 +279,7 @@ def test_fine_tuning_lowers_the_loss_within_its_bound():
 
 
 def test_fine_tuning_ends_when_the_loss_is_low(monkeypatch):
-    monkeypatch.setattr("smedit.fine_tuning.ENOUGH", 1e9)
+    monkeypatch.setattr("smedit.engine.fine_tuning.ENOUGH", 1e9)
     model = make_model()
     (batch,) = make_batches(model, 1)
     (shifts,) = FineTuner(load_method("FT-L"), lr=0.01, bound=1).edit(model, batch.edit, 3)
@@ -293,7 +293,7 @@ def test_fine_tuning_that_diverges_says_so(monkeypatch, loss, gradient, what):
             shift.grad = torch.full_like(shift, gradient)
         return loss
 
-    monkeypatch.setattr("smedit.fine_tuning.accumulate_edit_loss", accumulate)
+    monkeypatch.setattr("smedit.engine.fine_tuning.accumulate_edit_loss", accumulate)
     model = make_model()
     (batch,) = make_batches(model, 1)
     tuner = FineTuner(load_method("FT-L"), lr=0.01, bound=1)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from smedit.locality import kl_divergence, squared_norm
-from smedit.shift_rules import dual, least_squares, outer_product, primal
+from smedit.engine.locality import kl_divergence, squared_norm
+from smedit.engine.shift_rules import dual, least_squares, outer_product, primal
 
 
 def draw(n, d_in=7, d_out=5):

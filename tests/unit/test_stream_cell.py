@@ -5,11 +5,11 @@ import json
 import pytest
 from test_cli import HYPER, make_job
 
-from smedit import stream
 from smedit.cli import main
+from smedit.engine import stream
 from smedit.errors import DivergedError
-from smedit.results import read_result, write_result
-from smedit.stream_grid import STREAM_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
+from smedit.store.results import read_result, write_result
 
 SEQUENCE = {"reg_power": 2, "back_depth": 2, "time_decay": 0.9, "bound": 0.1}
 
@@ -119,7 +119,7 @@ def test_an_interrupted_stream_goes_on_without_training(tmp_path, monkeypatch, s
     assert (tmp_path / "result.checkpoint").exists()
     assert not out.exists()
     repair()
-    monkeypatch.setattr("smedit.stream_cell.train", None)  # it must not be called
+    monkeypatch.setattr("smedit.run.stream_cell.train", None)  # it must not be called
     edited = []
     edit = stream.Stream._edit
     monkeypatch.setattr(
@@ -190,7 +190,7 @@ def test_too_little_that_was_frozen_is_an_error(frozen, message, tmp_path, capsy
 
 @pytest.fixture
 def long_text(monkeypatch):
-    monkeypatch.setattr("smedit.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
+    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda: [("w1 " * 3000, "w2")])
 
 
 def test_a_stream_needs_the_text(tmp_path, long_text, capsys):

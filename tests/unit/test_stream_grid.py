@@ -1,7 +1,7 @@
 import copy
 
-from smedit.grid import rows_needed
-from smedit.stream_grid import (
+from smedit.plan.grid import rows_needed
+from smedit.plan.stream_grid import (
     STREAM_COLUMNS,
     all_rows_needed,
     stream_candidates,
@@ -75,7 +75,7 @@ def test_a_dataset_may_have_sizes_of_its_own():
 def test_a_stream_takes_what_its_method_fixes():
     cells = stream_cells(CONFIG).drop_duplicates("method").set_index("method")
     smedit, malmen, ft_l = (cells.loc[name] for name in ("SMEdit", "MALMEN", "FT-L"))
-    assert (smedit.bp_steps, smedit.locality, smedit.adam_repeats, smedit.passes) == (
+    assert (smedit.bp_steps, smedit.engine.locality, smedit.adam_repeats, smedit.passes) == (
         2,
         "norm",
         1,

@@ -16,11 +16,11 @@ from collect_streams import (
 )
 from figures_data import REQUIRED_OF_STREAMS
 from smedit.errors import UserError
-from smedit.grid import cell_path
-from smedit.job_settings import stream_job, stream_tuning_job
-from smedit.results import write_result
-from smedit.stream_grid import STREAM_COLUMNS, STREAM_TUNED, stream_cells, stream_tuning_cells
-from smedit.tuning import chosen_values, tuning_table
+from smedit.plan.grid import cell_path
+from smedit.plan.job_settings import stream_job, stream_tuning_job
+from smedit.plan.stream_grid import STREAM_COLUMNS, STREAM_TUNED, stream_cells, stream_tuning_cells
+from smedit.plan.tuning import chosen_values, tuning_table
+from smedit.store.results import write_result
 
 ROOT = Path(__file__).parents[2]
 SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))

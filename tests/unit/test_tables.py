@@ -15,10 +15,10 @@ from collect_tables import (
     timings_table,
 )
 from smedit.errors import UserError
-from smedit.files import set_refused_aside
-from smedit.grid import CELL_COLUMNS, cell_path, grid_cells, tuning_cells
-from smedit.job_settings import cell_job, tuning_job
-from smedit.results import read_result, write_result
+from smedit.plan.grid import CELL_COLUMNS, cell_path, grid_cells, tuning_cells
+from smedit.plan.job_settings import cell_job, tuning_job
+from smedit.store.files import set_refused_aside
+from smedit.store.results import read_result, write_result
 
 ROOT = Path(__file__).parents[2]
 SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))

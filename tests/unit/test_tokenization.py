@@ -11,12 +11,12 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from conftest import tiny_tokenizer
-from smedit.batches import edit_batch
+from smedit.data.facts import EditRequest, Prompt
+from smedit.engine.batches import edit_batch
+from smedit.engine.model_trial import try_tokenizer
+from smedit.engine.scores import Scorer
+from smedit.engine.tokenization import KnownTokens, cut, tokenize
 from smedit.errors import UserError
-from smedit.facts import EditRequest, Prompt
-from smedit.model_trial import try_tokenizer
-from smedit.scores import Scorer
-from smedit.tokenization import KnownTokens, cut, tokenize
 
 TEXTS = ["the capital of Arvo is Quill", "Paris is the capital of France"] * 9
 

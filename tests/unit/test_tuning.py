@@ -1,7 +1,7 @@
 import pytest
 
 from smedit.errors import UserError
-from smedit.tuning import chosen_values, tuning_table
+from smedit.plan.tuning import chosen_values, tuning_table
 
 
 def result(dataset, reg_coef, efficacy, specificity, method="SMEdit"):

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from smedit.cli import main
-from smedit.warm_start import SERVER
+from smedit.hosting.warm_start import SERVER
 
 # Stands for the command line: `warm-start` serves, all else is a job. It loads nothing heavy.
 SMEDIT = f"""#!{sys.executable}
 import os, signal, socket, sys, tempfile, time
-from smedit.warm_start import forward, serve
+from smedit.hosting.warm_start import forward, serve
 
 calls = 0
 
@@ -60,7 +60,7 @@ else:
 
 WORKFLOW = f"""
 import os, sys
-from smedit import warm_start
+from smedit.hosting import warm_start
 
 warm_start.start(1)
 print(os.environ.get({SERVER!r}), flush=True)

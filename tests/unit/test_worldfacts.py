@@ -4,8 +4,8 @@ from importlib.resources import files
 
 import pytest
 
-from smedit import worldfacts
-from smedit.readers import load_requests
+from smedit.data import worldfacts
+from smedit.data.readers import load_requests
 
 CSV = files("smedit.data").joinpath("worldfacts.csv")
 QA = {"format": "zsre", "source": "builtin", "target": "alt"}

@@ -64,7 +64,7 @@ def test_a_model_is_made_in_the_folder_where_the_run_is(tmp_path):
     ("gpus", "mode", "command"),
     [
         (0, "default", "smedit freeze "),
-        (2, "default", "python -m smedit.gpu_slots 2 smedit freeze "),
+        (2, "default", "python -m smedit.hosting.gpu_slots 2 smedit freeze "),
         (2, "remote", "smedit freeze "),
     ],
 )

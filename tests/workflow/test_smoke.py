@@ -14,9 +14,9 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
-from smedit.grid import CELL_COLUMNS
-from smedit.stream_grid import STREAM_COLUMNS
-from smedit.worldfacts import zsre_rows
+from smedit.data.worldfacts import zsre_rows
+from smedit.plan.grid import CELL_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"

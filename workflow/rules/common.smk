@@ -25,7 +25,7 @@ def on_gpus(command):
     """
     n = config["gpus_per_job"]
     own = n and not workflow.remote_exec
-    return f"python -m smedit.gpu_slots {n} {command}" if own else command
+    return f"python -m smedit.hosting.gpu_slots {n} {command}" if own else command
 
 
 def growing(amount):

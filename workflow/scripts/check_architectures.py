@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 import transformers
 
+from smedit.engine.language_model import LanguageModel
+from smedit.engine.self_test import WAYS
 from smedit.errors import UserError, with_status
-from smedit.language_model import LanguageModel
-from smedit.self_test import WAYS
 from tiny_models import MODEL_TYPES, CannotBuildError, build
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"

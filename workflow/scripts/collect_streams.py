@@ -24,15 +24,15 @@ from collect_tables import (
     values_by_model,
     write_tables,
 )
-from smedit.job_settings import stream_job, stream_tuning_job
-from smedit.stream_grid import (
+from smedit.plan.job_settings import stream_job, stream_tuning_job
+from smedit.plan.stream_grid import (
     STREAM_COLUMNS,
     STREAM_TUNED,
     stream_cells,
     stream_experiments,
     stream_tuning_cells,
 )
-from smedit.tuning import tuning_table
+from smedit.plan.tuning import tuning_table
 
 PER_STREAM = ("train", "score", "held-out text")
 SETTINGS = [

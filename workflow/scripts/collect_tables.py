@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from smedit.errors import UserError, with_status
-from smedit.files import refuse, replacing
-from smedit.grid import (
+from smedit.methods import load_method, variant_name
+from smedit.plan.grid import (
     CELL_COLUMNS,
     TUNED,
     cell_path,
@@ -24,11 +24,11 @@ from smedit.grid import (
     grid_cells,
     tuning_cells,
 )
-from smedit.job_settings import cell_job, tuning_job
-from smedit.method import load_method, variant_name
-from smedit.results import joined, read_result
-from smedit.sums import write_sums
-from smedit.tuning import chosen_values, tuning_table
+from smedit.plan.job_settings import cell_job, tuning_job
+from smedit.plan.tuning import chosen_values, tuning_table
+from smedit.store.files import refuse, replacing
+from smedit.store.results import joined, read_result
+from smedit.store.sums import write_sums
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

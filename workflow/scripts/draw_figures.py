@@ -26,7 +26,7 @@ from figures_streams_seconds import stream_seconds
 from figures_style import save, theme
 from figures_times import step_time
 from smedit.errors import with_status
-from smedit.sums import check_sums
+from smedit.store.sums import check_sums
 
 FIGURES: dict[str, Callable[[Tables], Figure]] = {
     "data_size": data_size,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from smedit.errors import UserError
-from smedit.grid import CELL_COLUMNS
-from smedit.method import load_method
-from smedit.stream_grid import STREAM_COLUMNS
+from smedit.methods import load_method
+from smedit.plan.grid import CELL_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
 
 MAIN_SCORES = ("accuracy", "token_success")
 """The scores that are set beside the paper's; ``sequence_success`` stays in the tables."""

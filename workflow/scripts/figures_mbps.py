@@ -41,7 +41,7 @@ from figures_style import (
     unedited_entry,
 )
 from smedit.errors import UserError
-from smedit.grid import CELL_COLUMNS
+from smedit.plan.grid import CELL_COLUMNS
 
 
 def mbps_gain(tables: Tables) -> Figure:

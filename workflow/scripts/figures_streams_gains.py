@@ -20,7 +20,7 @@ from figures_panels import interval, sample, score_names
 from figures_streams_panels import stream_size
 from figures_style import finish, method_styles, panels
 from smedit.errors import UserError
-from smedit.stream_grid import STREAM_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
 
 LABELS = {"second step": "{}, second step", "norm instead of KL": "{}, norm for KL"}
 """What a stream gains from → how a row of the figure is named; {} is the method."""

@@ -11,7 +11,7 @@ from figures_data import Tables, cells_of, count, largest, of_pair, over_seeds, 
 from figures_panels import WHY, seeds
 from figures_style import PALETTE, finish, panels
 from smedit.errors import UserError
-from smedit.grid import CELL_COLUMNS
+from smedit.plan.grid import CELL_COLUMNS
 
 PHASES = {
     "trace": (PALETTE[9], ""),

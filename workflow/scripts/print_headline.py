@@ -17,9 +17,9 @@ import pandas as pd
 
 from figures_data import read_table
 from smedit.errors import UserError, with_status
-from smedit.grid import CELL_COLUMNS
-from smedit.stream_grid import STREAM_COLUMNS
-from smedit.tuning import OBJECTIVE_SCORES
+from smedit.plan.grid import CELL_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
+from smedit.plan.tuning import OBJECTIVE_SCORES
 
 INDEX = ["model", "dataset", "variant"]
 METRICS = ["efficacy", "generalization", "specificity"]

@@ -16,9 +16,9 @@ import pandas as pd
 from figures_data import read_table
 from print_headline import INDEX, METRICS, compared_streams, print_markdown
 from smedit.errors import with_status
-from smedit.grid import CELL_COLUMNS
-from smedit.stream_grid import STREAM_COLUMNS
-from smedit.tuning import OBJECTIVE_SCORES
+from smedit.plan.grid import CELL_COLUMNS
+from smedit.plan.stream_grid import STREAM_COLUMNS
+from smedit.plan.tuning import OBJECTIVE_SCORES
 
 
 def spread(results: Path) -> pd.DataFrame:

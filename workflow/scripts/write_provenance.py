@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.config import config_text
+from smedit.data.readers import data_files
 from smedit.errors import with_status
-from smedit.files import refuse, replacing
-from smedit.readers import data_files
-from smedit.results import read_result
+from smedit.plan.config import config_text
+from smedit.store.files import refuse, replacing
+from smedit.store.results import read_result
 
 MODELS = Path("resources/models")
 SUITE = Path(__file__).resolve().parents[2]

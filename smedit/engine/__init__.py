@@ -1,0 +1,1 @@
+"""Tensors only: language model, tracing, hypernetwork, shift rules, editor, training, scores."""

@@ -1,0 +1,1 @@
+"""Whatever touches Snakemake's insides, processes or clusters."""

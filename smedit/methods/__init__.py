@@ -1,0 +1,119 @@
+"""What a method is: a few choices on top of one engine. A new one is one file and one entry point.
+
+Imports nothing heavy, so the workflow can read the methods before any job starts.
+
+The paper's first version calls its method SMEdit and its inner loop MBPS; later versions call them
+EMSEdit and MSBP.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from smedit.errors import UserError, nearest, shown
+
+Locality = Literal["kl", "norm", "none"]
+Training = Literal["in_batches", "in_sequence", "none"]
+
+FINE_TUNING = "fine_tuning"
+"""The shift rule that needs no hypernetwork; see `smedit.engine.fine_tuning`."""
+
+BUILT_IN_RULES = "smedit.engine.shift_rules"
+"""The module of the rules that a method names without one."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The choices that make an editing method. Each is a setting that an experiment may change.
+
+    Attributes
+    ----------
+    name
+        As in the paper's tables.
+    shift_rule
+        How a hypernetwork's output becomes a shift: a function of `smedit.engine.shift_rules`;
+        ``MODULE:FUNCTION`` for one that stands elsewhere; or ``fine_tuning``, which needs no
+        hypernetwork (`smedit.engine.fine_tuning`).
+    bp_steps
+        Backpropagation steps per edit. More than one is MBPS, but in fine-tuning, where they are
+        the most gradient steps of a batch.
+    locality
+        What protects other knowledge in meta-training: ``kl``, ``norm``, or ``none``: the edit
+        loss alone.
+    rank, n_blocks
+        Size of the hypernetwork as published (arXiv 2508.04012, appendix); with no blocks there is
+        nothing to train, and keys and gradients are standardized only.
+    training
+        How it is prepared for editing batch after batch without undoing any. ``in_sequence``: on
+        such a stream, with one hypernetwork per backpropagation step. ``in_batches``: as for batch
+        editing, where every method that is trained at all is trained so. ``none``: it needs no
+        training.
+    back_depth
+        Trained in sequence, its loss keeps so many of the latest batches.
+    lr
+        Its published step size, where it is not that of the paper.
+    """
+
+    name: str
+    shift_rule: str
+    bp_steps: int
+    locality: Locality
+    rank: int = 0
+    n_blocks: int = 0
+    training: Training = "in_batches"
+    back_depth: int = 1
+    lr: float | None = None
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether it changes a weight itself, without a hypernetwork."""
+        return self.shift_rule == FINE_TUNING
+
+
+@cache
+def load_method(name: str) -> Method:
+    """Find an installed method by name (entry points of the group ``smedit.methods``).
+
+    Raises
+    ------
+    UserError
+        If no installed package offers the name; the message names the nearest and lists all.
+    """
+    known = {point.name: point for point in entry_points(group="smedit.methods")}
+    if name not in known:
+        raise UserError(f"unknown method {shown(name)}{nearest(name, known)}")
+    return known[name].load()
+
+
+@cache
+def rule_checksum(rule: str) -> str:
+    """SHA-256 of what a shift rule's function does, read without importing its module.
+
+    Comments, docstring and layout do not count.
+
+    Raises
+    ------
+    UserError
+        If there is no such module or function.
+    """
+    if rule == FINE_TUNING:
+        return ""
+    module, _, name = rule.rpartition(":")
+    spec = find_spec(module or BUILT_IN_RULES)
+    if spec is None or spec.origin is None:
+        raise UserError(f"shift rule {shown(rule)}: there is no module {module!r}; correct it")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if name not in functions:
+        raise UserError(f"unknown shift rule {shown(rule)}{nearest(name, functions)}")
+    function = functions[name]
+    if ast.get_docstring(function) is not None:
+        function.body = function.body[1:]
+    return hashlib.sha256(ast.unparse(function).encode()).hexdigest()

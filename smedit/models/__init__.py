@@ -1,0 +1,1 @@
+"""Language models: sources, conversion, names of their modules."""

@@ -1,0 +1,1 @@
+"""Configuration → settings → runs. Pure Python and pandas."""

@@ -1,0 +1,1 @@
+"""Results → tables, statistics, figures. Never imports torch."""
