@@ -9,51 +9,46 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
-import yaml
 
 from smedit.data.facts import Splits
 from smedit.data.readers import splits_before_jobs
 from smedit.errors import SettingError, UserError, nearest, shown
-from smedit.methods import Method, load_method
+from smedit.methods import load_method, rule_checksum
 from smedit.models.module_names import expand_modules
-from smedit.plan.stream_grid import all_rows_needed, stream_methods
+from smedit.plan.catalogue import named
+from smedit.plan.experiments import Asked, expanded, experiments
+from smedit.plan.plan import Plan
+from smedit.plan.schema import config_schema
+from smedit.plan.settings import Machine, Settings, declared, without_effect
 
 LARGEST = {int: 2**53, float: 3.0e38}
 """Largest numbers of a configuration: JSON holds the one as it is, float32 the other."""
 
 
-def check_config(config: Mapping[str, Any], schema_file: Path) -> None:
-    """Check a configuration against its schema, then against the methods there are.
-
-    Parameters
-    ----------
-    config
-        The merged configuration.
-    schema_file
-        ``workflow/schemas/config.schema.yaml``.
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a configuration and add what it leaves out, but for the experiments' own settings.
 
     Raises
     ------
     SettingError
         At the first problem. `check_data` finds those that take longer.
     """
-    check_schema(config, schema_file)
-    _check_folders(config)
-    _check_modules(config["models"])
-    _check_methods(config)
-    _check_experiments(config, config["experiments"], "experiments")
-    _check_streams(config)
-    _check_batches(config)
-
-
-def check_schema(settings: Any, schema_file: Path) -> None:
-    """Check settings against the JSON schema in a file; see `check_values`."""
-    check_values(settings, yaml.safe_load(schema_file.read_text(encoding="utf-8")))
+    check_values(config, config_schema())
+    machine = {name: said.default for name, said in declared(Machine).items()}
+    whole = {**machine, "seeds": [declared(Settings)["seed"].default], **config}
+    _check_folders(whole)
+    known = {kind: named(whole, kind) for kind in ("models", "datasets")}
+    _check_modules(known["models"])
+    for name, experiment in experiments(whole).items():
+        _check_places(f"experiments.{name}", experiment, known)
+        _check_methods(f"experiments.{name}", experiment)
+        _check_rows(whole, name, experiment)
+    return whole
 
 
 def check_values(settings: Any, schema: Mapping[str, Any]) -> None:
@@ -156,114 +151,103 @@ def _check_modules(models: Mapping[str, Any]) -> None:
                 raise SettingError(key, f"{module!r} stands there twice; leave one out")
 
 
-def _check_methods(config: Mapping[str, Any]) -> None:
-    for key, name in _methods(config["experiments"], config["tuning"], ""):
-        if not _method(key, name).for_batches:
-            raise SettingError(key, f"{name} edits in sequence only; put it under sequential")
-    part = config.get("sequential")
-    for key, name in _methods(part["experiments"], part["tuning"], "sequential.") if part else ():
-        _method(key, name)
-
-
-def _methods(
-    experiments: Mapping[str, Any], tuning: Mapping[str, Any], prefix: str
-) -> Iterator[tuple[str, str]]:
-    """Every name of a method, with its dotted key."""
-    for experiment, section in experiments.items():
-        for i, entry in enumerate(section["methods"]):
-            yield f"{prefix}experiments.{experiment}.methods.{i}.method", entry["method"]
-    for name in tuning["grid"]:
-        yield f"{prefix}tuning.grid.{name}", name
-
-
-def _method(key: str, name: str) -> Method:
-    try:
-        return load_method(name)
-    except UserError as error:
-        raise SettingError(key, str(error)) from None
-
-
-def _check_experiments(
-    config: Mapping[str, Any], experiments: Mapping[str, Any], where: str
+def _check_places(
+    where: str, experiment: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    for experiment, section in experiments.items():
-        for key in ("models", "datasets"):
-            for name in section.get(key, []):
-                if name not in config[key]:
-                    problem = f"unknown value {shown(name)}{nearest(name, config[key])}"
-                    raise SettingError(f"{where}.{experiment}.{key}", problem)
+    places = {"models": "models", "datasets": "datasets"}
+    for key, kind in (places | {"by_model": "models", "by_dataset": "datasets"}).items():
+        there = experiment.get(kind, list(known[kind])) if key not in places else known[kind]
+        for name in experiment.get(key, []):
+            if name not in there:
+                problem = f"unknown value {shown(name)}{nearest(name, there)}"
+                raise SettingError(f"{where}.{key}", problem)
 
 
-def _check_streams(config: Mapping[str, Any]) -> None:
-    part = config.get("sequential")
-    if part is None:
-        return
-    _check_experiments(config, part["experiments"], "sequential.experiments")
-    for experiment, section in part["experiments"].items():
-        where = f"sequential.experiments.{experiment}"
-        for dataset in section.get("by_dataset", {}):
-            if dataset not in section.get("datasets", config["datasets"]):
-                problem = f"the experiment has no dataset {shown(dataset)}; leave it out"
-                raise SettingError(f"{where}.by_dataset", problem)
-        for i, entry in enumerate(section["methods"]):
-            if "locality" in entry and load_method(entry["method"]).stream_training == "none":
-                raise SettingError(
-                    f"{where}.methods.{i}.locality",
-                    f"{entry['method']} is not trained, so it has no locality loss; leave "
-                    "locality out",
-                )
-    for name, grid in part["tuning"]["grid"].items():
-        _check_grid(name, grid, stream_methods(config))
+def _check_methods(where: str, experiment: Mapping[str, Any]) -> None:
+    for i, entry in enumerate(experiment["methods"]):
+        at = f"{where}.methods.{i}"
+        try:
+            if isinstance(entry, str):
+                load_method(entry)
+                continue
+            at = f"{at}.method"
+            load_method(entry["method"])
+            at = f"{where}.methods.{i}.shift_rule"
+            rules = entry.get("shift_rule", [])
+            for rule in [rules] if isinstance(rules, str) else rules:
+                rule_checksum(rule)
+        except UserError as error:
+            raise SettingError(at, str(error)) from None
 
 
-def _check_grid(name: str, grid: Mapping[str, Any], used: Sequence[str]) -> None:
-    """A search on streams that would change nothing costs time and is a mistake."""
-    where, method = f"sequential.tuning.grid.{name}", load_method(name)
-    if name not in used:
-        raise SettingError(where, "no stream uses this method; leave it out")
-    for key in grid:
-        if key in method.without_effect(method.locality):
-            raise SettingError(where, f"{key} has no effect on {name}; leave it out")
+def _check_rows(config: Mapping[str, Any], name: str, experiment: Mapping[str, Any]) -> None:
+    """What a schema cannot see: settings that have no effect, or do not go together."""
+    by_entry: dict[int, list[Asked]] = {}
+    for number, item in expanded(config, name, experiment):
+        by_entry.setdefault(number, []).append(item)
+        _check_together(config, name, item)
+    where = f"experiments.{name}"
+    for number, items in by_entry.items():
+        entry = experiment["methods"][number]
+        for key in entry if isinstance(entry, Mapping) else ():
+            if all(key in _idle(item) for item in items):
+                problem = f"has no effect on {entry['method']} with the other settings"
+                raise SettingError(f"{where}.methods.{number}.{key}", f"{problem}; leave it out")
+    for key in experiment:
+        if all(key in _idle(item) for items in by_entry.values() for item in items):
+            raise SettingError(f"{where}.{key}", "has no effect on any method here; leave it out")
 
 
-def _check_batches(config: Mapping[str, Any]) -> None:
-    sizes = {n for x in config["experiments"].values() for n in x["n_edits"]}
-    if config["eval_edits"] < max(sizes):
+def _idle(item: Asked) -> set[str]:
+    return without_effect(vars(item.settings) | vars(item.measurement))
+
+
+def _check_together(config: Mapping[str, Any], experiment: str, item: Asked) -> None:
+    settings, measurement = item.settings, item.measurement
+    per_step = settings.training != "in_batches"
+    n_edits, n_requests = settings.n_edits, measurement.n_requests
+    method = load_method(settings.method)
+    if measurement.protocol == "batch" and n_requests % n_edits:
         raise SettingError(
-            "eval_edits",
-            f"{config['eval_edits']} is less than the largest n_edits {max(sizes)}; raise it, or "
-            "use a smaller n_edits",
+            _key(config, experiment, "n_requests"),
+            f"{n_requests} is not a multiple of n_edits {n_edits}; requests are scored in batches "
+            "of n_edits",
         )
-    checks = [("eval_edits", config["eval_edits"], n) for n in sorted(sizes)]
-    tuning = config["tuning"]
-    checks.append(("tuning.eval_edits", tuning["eval_edits"], tuning["n_edits"]))
-    for key, count, n_edits in checks:
-        if count % n_edits:
-            raise SettingError(
-                key,
-                f"{count} is not a multiple of n_edits {n_edits}; requests are scored in batches "
-                "of n_edits",
-            )
+    if per_step and not method.fine_tunes and measurement.edit_steps > settings.bp_steps:
+        raise SettingError(
+            _key(config, experiment, "edit_steps"),
+            f"{measurement.edit_steps} is more than bp_steps {settings.bp_steps}, and each step of "
+            f"{item.variant} has a network of its own; use fewer",
+        )
+    if settings.training != "none" and (method.fine_tunes or not settings.n_blocks):
+        raise SettingError(
+            _key(config, experiment, "training"),
+            f"{settings.method} has nothing to train; leave training out",
+        )
 
 
-def check_data(config: Mapping[str, Any]) -> None:
+def _key(config: Mapping[str, Any], experiment: str, setting: str) -> str:
+    """Where a setting of an experiment stands: there, or at the top."""
+    inside = f"experiments.{experiment}"
+    if setting in config["experiments"][experiment]:
+        return f"{inside}.{setting}"
+    return setting if setting in config else inside
+
+
+def check_data(plan: Plan) -> None:
     """Read all datasets but those of the hub, and check that they have the rows that are needed.
-
-    Parameters
-    ----------
-    config
-        A configuration that `check_config` has found right.
 
     Raises
     ------
     UserError
         At the first problem.
     """
-    for name, spec in config["datasets"].items():
+    for name, spec in plan.datasets.items():
         splits = splits_before_jobs(name, spec)
         if splits is None:
             continue  # not known before the download; the job that reads it checks again
-        needed = _rows_of_dataset(config, name)
+        per_model = [plan.rows_needed(model, name) for model in plan.models]
+        needed = {split: max(rows[split] for rows in per_model) for split in per_model[0]}
         for split, rows in splits.parts.items():
             if needed[split] > len(rows):
                 raise SettingError(
@@ -275,22 +259,14 @@ def check_data(config: Mapping[str, Any]) -> None:
 
 def _remedy(split: str, splits: Splits, needed: Mapping[str, int]) -> str:
     """What helps a dataset that has too few rows of a split."""
-    remedies = {
-        "train": ["use a smaller n_edits", "smaller train_batches (train_sequences in sequence)"],
-        "tune": ["use a smaller tuning.eval_edits", "smaller sizes under sequential.tuning"],
-        "eval": ["use a smaller eval_edits", "a smaller n_edits × n_sequences in sequence"],
-    }[split]
+    scored = ["use a smaller n_requests", "a smaller n_edits or n_batches in sequence"]
+    remedies = {"train": ["use a smaller n_edits", "fewer train_batches"]}.get(split, scored)
     spare = len(splits.tune) - needed["tune"]
     if split == "tune" and split in splits.shares:
         remedies.append("a larger tune_share of the dataset")
     if split == "eval" and split in splits.shares and spare > 0:
         remedies.append(f"a smaller tune_share of the dataset (tune has {spare} rows to spare)")
     return f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
-
-
-def _rows_of_dataset(config: Mapping[str, Any], dataset: str) -> dict[str, int]:
-    needed = [all_rows_needed(config, model, dataset) for model in config["models"]]
-    return {split: max(rows[split] for rows in needed) for split in needed[0]}
 
 
 def _explained(error: jsonschema.ValidationError) -> SettingError:

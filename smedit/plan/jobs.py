@@ -1,0 +1,98 @@
+"""A plan → the jobs that the workflow starts, as the command line takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from smedit.plan.plan import Plan
+from smedit.plan.runs import Run
+from smedit.plan.settings import Measurement, Settings, declared
+from smedit.store.results import checksum
+
+FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
+"""The settings that what `freeze` computes depends on."""
+
+
+def model_folder(model: str) -> str:
+    """Where a prepared model lies."""
+    return f"resources/models/{model}"
+
+
+def frozen_name(plan: Plan, settings: Settings) -> str:
+    """Name of the two files that `freeze` writes for these settings."""
+    place = _place(plan, {name: getattr(settings, name) for name in FROZEN_FOR})
+    total = checksum([place["settings"], place["model_spec"], place["dataset_spec"]])
+    return f"{settings.model}_{settings.dataset}_seed{settings.seed}-{total[:10]}"
+
+
+def frozen(plan: Plan) -> dict[str, Settings]:
+    """Name of what is frozen → the settings of a run that needs it."""
+    return {frozen_name(plan, run.settings): run.settings for run in plan.runs.values()}
+
+
+def freeze_job(plan: Plan, name: str, device: str) -> dict[str, Any]:
+    """Run the frozen part of a model once over all rows that any run needs."""
+    settings = frozen(plan)[name]
+    runs = plan.runs_on(settings.model, settings.dataset)
+    used = {name: getattr(settings, name) for name in (*FROZEN_FOR, "minibatch")}
+    return {
+        **_place(plan, used),
+        "device": device,
+        "rows": plan.rows_needed(settings.model, settings.dataset),
+        "sequential": any(m.protocol == "sequential" for r in runs for m in r.measurements),
+    }
+
+
+def run_job(plan: Plan, run: Run, device: str, result: Path) -> dict[str, Any]:
+    """Train one editor and measure what is asked of it.
+
+    Parameters
+    ----------
+    plan, run
+        The run, and the plan that it belongs to.
+    device
+        As in a configuration.
+    result
+        The run's file. What it holds by now is asked for, too: a configuration that asks for less
+        measures nothing anew, and one that asks for more loses nothing.
+    """
+    chosen, before = None, asked_before(result)
+    if run.chosen:
+        names = list(run.chosen.names)
+        chosen = {"search": run.chosen.search, "variant": run.chosen.variant, "names": names}
+        if set(names) & set(declared(Measurement)):
+            before = []  # there stand the chosen values, here the first candidate's
+    return {
+        **_place(plan, asdict(run.settings)),
+        "device": device,
+        "asked": before + [m for m in map(asdict, run.measurements) if m not in before],
+        "identity": run.identity,
+        "chosen": chosen,
+        "keep_editor": run.keep_editor,
+    }
+
+
+def _place(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    spec = plan.models[settings["model"]]
+    return {
+        "settings": settings | {"edit_modules": list(settings["edit_modules"])},
+        "model_spec": {key: value for key, value in spec.items() if key != "edit_modules"},
+        "model_folder": model_folder(settings["model"]),
+        "dataset_spec": dict(plan.datasets[settings["dataset"]]),
+    }
+
+
+def asked_before(result: Path) -> list[dict[str, Any]]:
+    """What the result of a run holds; nothing if there is none, or it is not whole."""
+    decoder = json.JSONDecoder()
+    try:
+        text = result.read_text(encoding="utf-8")
+        asked, _ = decoder.raw_decode(text, text.index("["))
+    except (OSError, ValueError):
+        return []
+    known = set(declared(Measurement))
+    return asked if all(isinstance(a, dict) and set(a) == known for a in asked) else []

@@ -1,0 +1,146 @@
+"""The JSON schema of a configuration and of a job's settings, made from the declarations."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from smedit.plan.settings import Declared, Machine, Settings, all_settings, declared
+
+TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+SYNONYMS = {
+    "device": {
+        **dict.fromkeys(("gpu", "nvidia"), "cuda"),
+        **dict.fromkeys(("automatic", "default"), "auto"),
+        "processor": "cpu",
+    }
+}
+"""What is written in the place of a value; only a message uses it."""
+
+PLACES = ("model", "dataset", "seed", "method")
+"""The settings that a configuration names in lists: ``models``, ``datasets``, ``seeds`` and
+``methods``."""
+
+NAMES = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}}
+
+
+def properties_of(record: type) -> dict[str, Any]:
+    """Setting → the JSON schema of its value, of `Settings`, `Measurement` or `Machine`."""
+    return {name: _value(said) for name, said in declared(record).items()}
+
+
+def _value(said: Declared) -> dict[str, Any]:
+    if said.kind is tuple:
+        return {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+    schema: dict[str, Any] = {"type": TYPES[said.kind]}
+    if said.choices:
+        return {"enum": list(said.choices), "synonyms": SYNONYMS.get(said.name, {})}
+    bounds = {"minimum": said.least, "exclusiveMinimum": said.above, "maximum": said.most}
+    return schema | {key: bound for key, bound in bounds.items() if bound is not None}
+
+
+def _one_or_more(said: Declared) -> dict[str, Any]:
+    """A value, or a list of values."""
+    value = _value(said)
+    if said.name == "edit_lr":
+        value = {"oneOf": [value, {"enum": ["trained"]}]}
+    several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
+    return {"oneOf": [value, several]}
+
+
+@cache
+def config_schema() -> dict[str, Any]:
+    """The schema of a configuration."""
+    free = {name: _one_or_more(said) for name, said in all_settings().items() if name not in PLACES}
+    sources = files("smedit.plan").joinpath("sources.schema.yaml").read_text(encoding="utf-8")
+    machine = properties_of(Machine)
+    for folder in ("results_dir", "figures_dir"):
+        machine[folder] |= {"minLength": 1, "maxLength": 200}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["models", "datasets", "experiments"],
+        "properties": {
+            "models": _named("model"),
+            "datasets": _named("dataset"),
+            "experiments": {
+                "type": "object",
+                "propertyNames": {"$ref": "#/$defs/name"},
+                "additionalProperties": {"oneOf": [_experiment(free), {"type": "null"}]},
+            },
+            "seeds": _seeds(),
+            **machine,
+            **free,
+        },
+        **yaml.safe_load(sources),
+    }
+
+
+def _named(kind: str) -> dict[str, Any]:
+    """Names of the catalogue, or names with what they are; null leaves one out."""
+    mapped = {
+        "type": "object",
+        "propertyNames": {"$ref": "#/$defs/name"},
+        "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]},
+    }
+    return {"oneOf": [NAMES, mapped]}
+
+
+def _seeds() -> dict[str, Any]:
+    seed = _value(declared(Settings)["seed"])
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": seed}
+
+
+def _experiment(free: dict[str, Any]) -> dict[str, Any]:
+    part = {"type": "object", "additionalProperties": False, "properties": free}
+    entry = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["method"],
+        "properties": {"method": {"type": "string"}, "name": {"type": "string"}, **free},
+    }
+    places = {"type": "object", "additionalProperties": part}
+    scores = {"enum": ["efficacy", "generalization", "specificity", "agreement"]}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["methods"],
+        "properties": {
+            "methods": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"oneOf": [entry, {"type": "string"}]},
+            },
+            "models": NAMES,
+            "datasets": NAMES,
+            "seeds": _seeds(),
+            "by_model": places,
+            "by_dataset": places,
+            "chosen_in": {
+                "oneOf": [
+                    {"type": "string"},
+                    {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["search", "shared"],
+                        "properties": {"search": {"type": "string"}, "shared": NAMES},
+                    },
+                ]
+            },
+            "objective": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "mean_of": {"type": "array", "minItems": 1, "items": scores},
+                    "harm_at_most": {"type": "number", "minimum": 0},
+                },
+            },
+            "keep_editor": {"type": "boolean"},
+            **free,
+        },
+    }
