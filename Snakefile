@@ -1,5 +1,4 @@
-# Entry of the workflow. Targets: reproduce (default), batch and sequential (the tables of one half),
-# tables, figures, smoke.
+# Entry of the workflow. Targets: reproduce (default), tables, figures, smoke.
 
 import atexit
 import subprocess
@@ -48,7 +47,8 @@ onstart:
         from smedit.hosting import warm_start
 
         if config["device"] == "cpu" or not torch.cuda.is_available():
-            warm_start.start(min(config["threads"], workflow.cores))
+            threads = max(run.settings.threads for run in PLAN.runs.values())
+            warm_start.start(min(threads, workflow.cores))
 
 
 KEPT.append(SMOKE["results_dir"])

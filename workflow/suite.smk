@@ -6,23 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.utils import Paramspace
-
-from smedit.plan.config import check_config, check_data
-from smedit.plan.config_files import explained, read_file
-from smedit.errors import UserError
-from smedit.store.files import SUITE
-from smedit.hosting.gpu_slots import GPUS
-from smedit.plan.grid import cell_path, grid_cells, tuning_cells
-from smedit.plan.job_settings import (
-    cell_job,
-    freeze_job,
-    stream_job,
-    stream_tuning_job,
-    tuning_job,
-)
 from smedit.data.readers import data_files
-from smedit.plan.stream_grid import stream_cells, stream_tuning_cells
+from smedit.errors import UserError
+from smedit.hosting.gpu_slots import GPUS
+from smedit.plan.config import check_data, completed
+from smedit.plan.config_files import explained, read_file
+from smedit.plan.jobs import freeze_job, frozen, frozen_name, model_folder, run_job
+from smedit.plan.plan import make_plan
+from smedit.report.figures import figures_of
+from smedit.report.tables import TABLES
+from smedit.store.files import SUITE
 
 # Large tensors come and go. By default each one is mapped anew from the system and its pages are
 # filled again; with this, glibc keeps them.
@@ -41,16 +34,6 @@ if ROOT.samefile(Path.cwd()):
     ROOT = Path()
 
 SCRIPTS = ROOT / "workflow/scripts"
-TABLES = ["scores", "gains", "timings", "memory", "training", "experiments", "tuning"]
-STREAM_TABLES = [
-    "sequential",
-    "sequential_timings",
-    "sequential_gains",
-    "sequential_memory",
-    "sequential_training",
-    "sequential_experiments",
-    "sequential_tuning",
-]
 
 # Where this configuration stands, for messages: its files, and what --config gave. The module of
 # the smoke test reads no file of its own.
@@ -63,51 +46,35 @@ else:
     ], workflow.config_settings.config
 
 try:
-    check_config(config, ROOT / "workflow/schemas/config.schema.yaml")
+    config |= completed(config)
+    PLAN = make_plan(config)
     # Once per run, not once per job: this reads all data and imports torch.
     if workflow.is_main_process:
         from smedit.models.architectures import check_models
 
-        check_data(config)
-        check_models(config["models"])
+        check_data(PLAN)
+        check_models(PLAN.models)
 except (UserError, OSError) as error:
     sys.exit(f"error: {explained(error, *SOURCES)}")
 
 RESULTS = config["results_dir"]
 FIGURES = config["figures_dir"]
-CELLS = Paramspace(grid_cells(config))
-TUNING = Paramspace(tuning_cells(config))
-STREAMS = Paramspace(stream_cells(config))
-STREAM_TUNING = Paramspace(stream_tuning_cells(config))
+FROZEN = frozen(PLAN)
+CHOICES = {f"{name}_{model}": search for (name, model), search in PLAN.searches.items()}
 
 
 include: "rules/common.smk"
 include: "rules/models.smk"
-include: "rules/tuning.smk"
-include: "rules/cells.smk"
-include: "rules/streams.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
+include: "rules/runs.smk"
+include: "rules/report.smk"
 
 
 # The results stand among the inputs because the tables of the reference run are committed: in a
 # fresh clone they are there although nothing has been run.
-rule batch:
-    input:
-        rules.tables_of_results.input.cells,
-        [f"{RESULTS}/{table}.csv" for table in TABLES],
-
-
-rule sequential:
-    input:
-        rules.stream_tables.input.streams,
-        [f"{RESULTS}/{table}.csv" for table in STREAM_TABLES],
-
-
 rule tables:
     input:
-        rules.batch.input,
-        rules.sequential.input,
+        rules.tables_of_results.input,
+        rules.tables_of_results.output,
         f"{RESULTS}/provenance.json",
 
 

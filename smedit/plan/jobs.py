@@ -17,6 +17,10 @@ FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads"
 """The settings that what `freeze` computes depends on."""
 
 
+HEAD = 2**20
+"""Characters in which the first value of a result stands."""
+
+
 def model_folder(model: str) -> str:
     """Where a prepared model lies."""
     return f"resources/models/{model}"
@@ -34,15 +38,29 @@ def frozen(plan: Plan) -> dict[str, Settings]:
     return {frozen_name(plan, run.settings): run.settings for run in plan.runs.values()}
 
 
-def freeze_job(plan: Plan, name: str, device: str) -> dict[str, Any]:
-    """Run the frozen part of a model once over all rows that any run needs."""
+def freeze_job(plan: Plan, name: str, device: str, before: Path) -> dict[str, Any]:
+    """Run the frozen part of a model once over all rows that any run needs.
+
+    Parameters
+    ----------
+    plan, name
+        One of `frozen`.
+    device
+        As in a configuration.
+    before
+        The JSON file that `freeze` writes. What it holds by now stays in it.
+    """
     settings = frozen(plan)[name]
     runs = plan.runs_on(settings.model, settings.dataset)
     used = {name: getattr(settings, name) for name in (*FROZEN_FOR, "minibatch")}
+    needed = plan.rows_needed(settings.model, settings.dataset).items()
+    rows_before = first_value(before) or {}
     return {
         **_place(plan, used),
         "device": device,
-        "rows": plan.rows_needed(settings.model, settings.dataset),
+        "rows": {
+            split: max(count, rows_before.get(split, {}).get("count", 0)) for split, count in needed
+        },
         "sequential": any(m.protocol == "sequential" for r in runs for m in r.measurements),
     }
 
@@ -87,12 +105,19 @@ def _place(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked_before(result: Path) -> list[dict[str, Any]]:
-    """What the result of a run holds; nothing if there is none, or it is not whole."""
-    decoder = json.JSONDecoder()
-    try:
-        text = result.read_text(encoding="utf-8")
-        asked, _ = decoder.raw_decode(text, text.index("["))
-    except (OSError, ValueError):
-        return []
-    known = set(declared(Measurement))
+    """What the result of a run holds; nothing if there is none, or it is of another version."""
+    asked, known = first_value(result) or [], set(declared(Measurement))
     return asked if all(isinstance(a, dict) and set(a) == known for a in asked) else []
+
+
+def first_value(path: Path) -> Any:
+    """The first value of a JSON object in a file, without reading the rest; None if there is none.
+
+    Results are large, and a plan looks into all of them.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(HEAD)
+        return json.JSONDecoder().raw_decode(text, text.index(":") + 2)[0]
+    except (OSError, ValueError):
+        return None

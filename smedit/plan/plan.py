@@ -72,6 +72,11 @@ class Search:
     points: Mapping[str, tuple[Point, ...]]
 
     @property
+    def runs(self) -> list[str]:
+        """Names of the runs that it chooses from."""
+        return list(dict.fromkeys(p.run for points in self.points.values() for p in points))
+
+    @property
     def definition(self) -> str:
         """Checksum of all that decides the choice."""
         points = {

@@ -2,15 +2,34 @@
 # of the machine.
 
 
-def typed(wildcards, space):
-    """A cell's settings from its wildcards, with the types of the grid's columns."""
-    types = space.dataframe.dtypes
-    return {
-        name: (
-            kind.type(wildcards[name]).item() if kind.kind in "if" else wildcards[name]
-        )
-        for name, kind in types.items()
-    }
+def one_of(names):
+    """A pattern of wildcards: these names and no others."""
+    return "|".join(map(re.escape, names)) or "none"
+
+
+def files_of(dataset):
+    """The files that hold a dataset."""
+    return data_files(dataset, PLAN.datasets[dataset])
+
+
+def frozen_file(run):
+    """What a run needs of `freeze`, without suffix."""
+    return f"{RESULTS}/frozen/{frozen_name(PLAN, PLAN.runs[run].settings)}"
+
+
+def chosen_file(w):
+    """The values that a search chooses for a run, if it has any chosen."""
+    run = PLAN.runs[w.run]
+    if run.chosen is None:
+        return []
+    return f"{RESULTS}/chosen/{run.chosen.search}_{run.settings.model}.json"
+
+
+def job_of_run(w, output):
+    """Settings of a run, and what is asked of it."""
+    return as_json(
+        run_job(PLAN, PLAN.runs[w.run], config["device"], Path(output[0]))
+    )
 
 
 def as_json(value):
@@ -33,15 +52,21 @@ def growing(amount):
     return lambda w, attempt: attempt * amount
 
 
-def shared(group):
-    """The group of jobs that may share a submission, if they are short and can take turns.
-
-    A group asks for the time of all its jobs, and in a third attempt for three times that, so jobs
-    of hours would ask for days. Without a limit on turns, a group would ask for the memory and the
-    GPUs of all its jobs at once. Snakemake ignores groups in a run on this machine.
+def group_of_run(w):
+    """The group of runs that may share a submission: of one model and dataset, so that none waits
+    for another model, and none with those that wait for what they choose.
     """
-    short = config["minutes"] <= 60
-    return group if short and "turn" in workflow.global_resources else None
+    run = PLAN.runs[w.run]
+    place = [run.settings.model, run.settings.dataset]
+    group = "_".join(["runs", *place, run.chosen.search if run.chosen else ""])
+    workflow.parent_groupids[group] = "runs"  # what a profile calls it
+    return group
+
+
+# A group asks for the time of all its jobs, and in a third attempt for three times that, so jobs of
+# hours would ask for days. Without a limit on turns, a group would ask for the memory and the GPUs of
+# all its jobs at once. Snakemake ignores groups in a run on this machine.
+SHORT = config["minutes"] <= 60 and "turn" in workflow.global_resources
 
 
 def turn(w):

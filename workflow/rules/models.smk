@@ -9,14 +9,14 @@ rule prepare_model:
     benchmark:
         f"{RESULTS}/benchmarks/prepare_model/{{model}}.tsv"
     wildcard_constraints:
-        model="|".join(config["models"]),
+        model=one_of(PLAN.models),
     conda:
         "../../environment.yml"
     resources:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
     params:
-        spec=lambda w: as_json(config["models"][w.model]),
+        spec=lambda w: as_json(PLAN.models[w.model]),
     shell:
         "smedit prepare-model --name {wildcards.model} --spec {params.spec:q} --out {output}"
         " > {log} 2>&1"
@@ -24,25 +24,29 @@ rule prepare_model:
 
 rule freeze:
     input:
-        model="resources/models/{model}",
-        # A dataset that changed is frozen anew, and with it all that was made from its rows.
-        data=lambda w: data_files(w.dataset, config["datasets"][w.dataset]),
+        model=lambda w: model_folder(FROZEN[w.frozen].model),
+        # A dataset that changed is frozen anew.
+        data=lambda w: files_of(FROZEN[w.frozen].dataset),
     output:
-        states=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.safetensors",
-        before=f"{RESULTS}/frozen/{{model}}/{{dataset}}/seed~{{seed}}.json",
+        states=f"{RESULTS}/frozen/{{frozen}}.safetensors",
+        before=f"{RESULTS}/frozen/{{frozen}}.json",
     log:
-        f"{RESULTS}/logs/freeze/{{model}}/{{dataset}}/seed~{{seed}}.log",
+        f"{RESULTS}/frozen/{{frozen}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/freeze/{{model}}/{{dataset}}/seed~{{seed}}.tsv"
+        f"{RESULTS}/benchmarks/freeze/{{frozen}}.tsv"
+    wildcard_constraints:
+        frozen=one_of(FROZEN),
     conda:
         "../../environment.yml"
-    threads: config["threads"]
+    threads: lambda w: FROZEN[w.frozen].threads
     resources:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
     params:
-        job=lambda w: as_json(freeze_job(config, w.model, w.dataset, int(w.seed))),
+        job=lambda w, output: as_json(
+            freeze_job(PLAN, w.frozen, config["device"], Path(output.before))
+        ),
     shell:
         on_gpus(
             "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"

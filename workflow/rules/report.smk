@@ -1,17 +1,10 @@
-# Tidy tables from all result files, and what they were made with.
+# Tidy tables from all results, the figures from the tables, and what they were made with.
 
 
 rule tables_of_results:
     input:
-        cells=[
-            f"{RESULTS}/cells/{cell_path(cell)}.json"
-            for cell in grid_cells(config).to_dict("records")
-        ],
-        tuning=[
-            f"{RESULTS}/tuning/{cell_path(cell)}.json"
-            for cell in tuning_cells(config).to_dict("records")
-        ],
-        script=SCRIPTS / "collect_tables.py",
+        runs=[f"{RESULTS}/runs/{name}.json" for name in PLAN.runs],
+        chosen=[f"{RESULTS}/chosen/{choice}.json" for choice in CHOICES],
     output:
         [f"{RESULTS}/{table}.csv" for table in TABLES],
         f"{RESULTS}/tables.sha256",
@@ -26,15 +19,38 @@ rule tables_of_results:
         runtime=growing(10),
     params:
         config=lambda w: as_json(config),
-        results=lambda w: RESULTS,
     shell:
-        "python {input.script} --config {params.config:q} --out {params.results}"
-        " > {log} 2>&1"
+        "smedit tables --config {params.config:q} > {log} 2>&1"
+
+
+rule figures_of_tables:
+    input:
+        [f"{RESULTS}/{table}.csv" for table in TABLES],
+        f"{RESULTS}/tables.sha256",
+    output:
+        [
+            f"{FIGURES}/{name}.{suffix}"
+            for name in figures_of(PLAN.frame())
+            for suffix in ("png", "pdf")
+        ],
+    log:
+        f"{RESULTS}/logs/figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        config=lambda w: as_json(config),
+    shell:
+        "smedit figures --config {params.config:q} > {log} 2>&1"
 
 
 rule provenance:
     input:
-        [f"{RESULTS}/{table}.csv" for table in TABLES + STREAM_TABLES],
+        [f"{RESULTS}/{table}.csv" for table in TABLES],
         script=SCRIPTS / "write_provenance.py",
     output:
         f"{RESULTS}/provenance.json",
