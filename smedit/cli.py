@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -76,27 +75,36 @@ def _parser() -> argparse.ArgumentParser:
     freeze.add_argument("--job", type=_json, required=True, help="settings, as JSON")
     freeze.add_argument("--before", type=_new_file, required=True, help="tokens, scores to write")
 
-    cell = command("run-cell", _run_cell, "train and evaluate one cell of the grid")
-    cell.set_defaults(warm=True)
-    cell.add_argument("--job", type=_json, required=True, help="settings, as JSON")
-    cell.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
-    cell.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
-    cell.add_argument("--chosen", type=Path, help="what `choose` wrote")
+    run = command("run", _run, "train an editor and measure what is asked of it")
+    run.set_defaults(warm=True)
+    run.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+    run.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
+    run.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
+    run.add_argument("--chosen", type=Path, help="what `choose` wrote")
 
-    stream = command("run-stream", _run_stream, "train an editor and edit one stream")
-    stream.set_defaults(warm=True)
-    stream.add_argument("--job", type=_json, required=True, help="settings, as JSON")
-    stream.add_argument("--states", type=Path, required=True, help="what `freeze` wrote")
-    stream.add_argument("--before", type=Path, required=True, help="what `freeze` wrote beside it")
-    stream.add_argument("--chosen", type=Path, help="what `choose --streams` wrote")
-
-    choose = command("choose", _choose, "choose hyperparameters from a model's search")
-    choose.add_argument("--results", type=Path, nargs="*", default=[], help="result files, if any")
+    choose = command("choose", _choose, "choose values from what a search measured on one model")
+    choose.add_argument("--config", type=_json, required=True, help="the configuration, as JSON")
+    choose.add_argument("--search", required=True, help="the experiment that searches")
     choose.add_argument("--model", required=True, help="the model's name")
-    choose.add_argument("--streams", action="store_true", help="they are results of `run-stream`")
 
     bench = command("benchmark", _benchmark, "measure the engine: paths, scaling, losses, streams")
     bench.add_argument("--job", type=_json, required=True, help="settings, as JSON")
+
+    for name, function, text in (
+        ("tables", _tables, "collect all results of a configuration in tables"),
+        ("figures", _figures, "draw the figures of a configuration from its tables"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=function)
+        sub.add_argument("--config", type=_json, required=True, help="the configuration, as JSON")
+
+    text = "show the scores of a run of the workflow, or why requests failed"
+    show = commands.add_parser("show", help=text, description=text)
+    show.set_defaults(run=_show)
+    show.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    for name in ("experiment", "model", "dataset", "variant", "protocol"):
+        show.add_argument(f"--{name}", help=f"only rows of this {name}")
+    show.add_argument("--failed", metavar="RUN", help="the requests that this run got wrong")
 
     text = "load PyTorch once for all jobs of a run; the workflow calls this itself"
     serve = commands.add_parser("warm-start", help=text, description=text)
@@ -127,13 +135,11 @@ def _check_settings(options: argparse.Namespace) -> None:
     names = {"job", "spec"} & set(vars(options))
     if not names:
         return
-    import yaml
-
     from smedit.plan.config import check_values
+    from smedit.plan.schema import job_schema
 
     (name,) = names
-    text = files("smedit.data").joinpath("job.schema.yaml").read_text(encoding="utf-8")
-    schema = {**yaml.safe_load(text), "$ref": f"#/$defs/{options.settings}"}
+    schema = {**job_schema(), "$ref": f"#/$defs/{options.settings}"}
     with located(f"--{name}"):
         check_values(getattr(options, name), schema)
 
@@ -151,58 +157,72 @@ def _prepare_model(options: argparse.Namespace) -> None:
 
 
 def _freeze(options: argparse.Namespace) -> None:
-    from smedit.run.experiment import freeze
+    from smedit.run.freeze import freeze
 
     freeze(options.job, options.out, options.before)
 
 
-def _run_cell(options: argparse.Namespace) -> None:
-    from smedit.run.experiment import run_cell
+def _run(options: argparse.Namespace) -> None:
+    from smedit.run.run import run
 
-    job = _with_chosen(options, "batches")
-    write_result(run_cell(job, options.states, options.before), options.out, options.job)
-
-
-def _run_stream(options: argparse.Namespace) -> None:
-    from smedit.run.stream_cell import run_stream
-
-    job = _with_chosen(options, "streams")
-    checkpoint = options.out.with_suffix(".checkpoint")
-    result = run_stream(job, options.states, options.before, checkpoint)
-    write_result(result, options.out, options.job)
+    job, out = _with_chosen(options), options.out
+    checkpoint, kept = out.with_suffix(".checkpoint"), out.with_suffix(".editor.safetensors")
+    result = run(job, options.states, options.before, checkpoint, kept)
+    write_result(result, out, options.job)
     checkpoint.unlink(missing_ok=True)
 
 
-def _with_chosen(options: argparse.Namespace, kind: str) -> dict[str, Any]:
-    """The job, with the values that a search of its kind chose for its model and method."""
-    job = options.job
-    if not options.chosen:
+def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The job, with the values that a search chose for its model and variant."""
+    job, wanted = options.job, options.job.get("chosen")
+    if not wanted:
         return job
+    if options.chosen is None:
+        raise UserError("--chosen: missing; name the file that `choose` wrote")
     choice = result_with("chosen", options.chosen)
-    if (choice["model"], choice["search"]) != (job["model"], kind):
-        searched = f"chosen for {choice['model']} in {choice['search']}"
-        refuse(options.chosen, f"{searched}, not for {job['model']} in {kind}")
-    values = choice["chosen"].get(job["settings"]["method"], {})
-    return {**job, "hyperparameters": {**job["hyperparameters"], **values}}
+    place = (wanted["search"], job["settings"]["model"])
+    if (choice["search"], choice["model"]) != place:
+        found = f"chosen for {choice['model']} in {choice['search']}"
+        refuse(options.chosen, f"{found}, not for {place[1]} in {place[0]}")
+    values = choice["chosen"].get(wanted["variant"])
+    if values is None:
+        refuse(options.chosen, f"has nothing for {wanted['variant']}")
+    settings = job["settings"] | {k: v for k, v in values.items() if k in job["settings"]}
+    asked = [m | {k: v for k, v in values.items() if k in m} for m in job["asked"]]
+    return {**job, "settings": settings, "asked": asked}
 
 
 def _choose(options: argparse.Namespace) -> None:
-    from smedit.plan.grid import TUNED
-    from smedit.plan.stream_grid import STREAM_TUNED
-    from smedit.plan.tuning import chosen_values, tuning_table
+    from smedit.report.collect import choose_values
 
-    kind, tuned, scores = (
-        ("streams", STREAM_TUNED, "points") if options.streams else ("batches", TUNED, "scores")
-    )
-    results = [result_with(scores, path) for path in options.results]
-    for path, result in zip(options.results, results, strict=True):
-        model = result["settings"]["model"]
-        if model != options.model:
-            raise UserError(f"{path}: is of {model}, not of {options.model}; name the right file")
-    chosen = chosen_values(tuning_table(results, tuned), tuned)
-    write_result({"model": options.model, "search": kind, "chosen": chosen}, options.out)
-    for method, values in chosen.items():
-        log.info("%s: %s", method, ", ".join(f"{k} {v:g}" for k, v in values.items()))
+    result = choose_values(options.config, options.search, options.model)
+    write_result(result, options.out)
+    for variant, values in result["chosen"].items():
+        log.info("%s: %s", variant, ", ".join(f"{k} {v}" for k, v in values.items()))
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from smedit.report.collect import write_tables
+
+    write_tables(options.config)
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from smedit.report.collect import draw_figures
+
+    draw_figures(options.config)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from smedit.report.show import show
+
+    if options.failed:
+        from smedit.run.failed import failed_requests
+
+        print(failed_requests(options.results, options.failed))
+        return
+    names = ("experiment", "model", "dataset", "variant", "protocol")
+    print(show(options.results, {name: getattr(options, name) for name in names}))
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -213,7 +233,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     with socket.socket(fileno=options.listener) as listener:
-        warm_start.serve(listener, ["smedit.run.experiment", "smedit.run.stream_cell"], main)
+        warm_start.serve(listener, ["smedit.run.freeze", "smedit.run.run"], main)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from types import MappingProxyType
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from smedit.engine.batches import TokenBatch
 from smedit.engine.hypernetwork import Hypernetwork
 from smedit.engine.language_model import LanguageModel, Shifts
-from smedit.engine.shift_rules import SHIFT_RULES
+from smedit.engine.shift_rules import shift_rule_of
 from smedit.engine.tracing import Trace, trace
 from smedit.errors import DivergedError
 from smedit.methods import Method
@@ -45,7 +46,7 @@ class Editor(nn.Module):
     ) -> None:
         super().__init__()
         self.method = method
-        self.shift_rule = SHIFT_RULES[method.shift_rule]
+        self.shift_rule = shift_rule_of(method.shift_rule)
         self.hypernetworks = nn.ModuleList(
             Hypernetwork(shapes, method.rank // step, method.n_blocks, lr, seed + step - 1)
             for step in range(1, n_networks + 1)
@@ -97,6 +98,14 @@ class Editor(nn.Module):
                     raise DivergedError(f"non-finite shift of {name}; try a smaller lr")
         return shifts
 
+    def with_step_size(self, value: float) -> Editor:
+        """A copy whose step size η is this one in every module."""
+        copied = deepcopy(self)
+        for hypernetwork in copied.hypernetworks:
+            for network in hypernetwork.networks.values():
+                network.step_size.data.fill_(value)
+        return copied
+
     @torch.no_grad()
     def edit(
         self,
@@ -104,6 +113,7 @@ class Editor(nn.Module):
         batch: TokenBatch,
         bp_steps: int,
         start: Shifts = MappingProxyType({}),
+        first: Trace | None = None,
     ) -> Iterator[dict[str, torch.Tensor]]:
         """Edit a batch; yield the accumulated shifts after each backpropagation step.
 
@@ -117,12 +127,16 @@ class Editor(nn.Module):
             Backpropagation steps S.
         start
             Shifts of the edits so far; by default the batch is edited from W₀.
+        first
+            The trace on those weights, where it is known: it does not depend on the editor.
         """
         total = dict(start)
         for step in range(1, bp_steps + 1):
             try:
-                with torch.enable_grad():
-                    traced = trace(model, batch, total)
+                traced = first
+                if step > 1 or traced is None:
+                    with torch.enable_grad():
+                        traced = trace(model, batch, total)
                 total = add_shifts(total, self.predict(traced, step))
             except DivergedError as error:
                 raise DivergedError(f"{self.method.name}, editing, step {step}: {error}") from error

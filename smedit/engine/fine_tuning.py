@@ -50,6 +50,7 @@ class FineTuner(nn.Module):
         batch: TokenBatch,
         bp_steps: int,
         start: Shifts = MappingProxyType({}),
+        first: None = None,
     ) -> Iterator[dict[str, torch.Tensor]]:
         """Edit a batch; yield the change of the first edit module's weight, once.
 
@@ -61,6 +62,8 @@ class FineTuner(nn.Module):
             The most gradient steps.
         start
             The change by the edits so far; by default the batch is edited from W₀.
+        first
+            Not used: every step has gradients of its own.
 
         Raises
         ------

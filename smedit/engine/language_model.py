@@ -316,6 +316,20 @@ class LanguageModel:
         change = shift if isinstance(module, Conv1D) else shift.T
         return (module.weight.float() + change).to(module.weight.dtype)
 
+    @contextmanager
+    def edited(self, shifts: Shifts) -> Iterator[None]:
+        """Put W₀ + shifts in the model's place, for code that takes a whole model.
+
+        Parameters are exchanged, not written to, and come back whatever happens.
+        """
+        with ExitStack() as stack:
+            for name, shift in shifts.items():
+                module = self.edit_modules[name]
+                weight = nn.Parameter(self.edited_weight(name, shift), requires_grad=False)
+                stack.callback(setattr, module, "weight", module.weight)
+                module.weight = weight
+            yield
+
     # --- hooks -----------------------------------------------------------------------------------
 
     @contextmanager

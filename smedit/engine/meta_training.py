@@ -6,10 +6,9 @@ one graph: the losses give ∂L/∂Δ in a detached leaf, then ∂L/∂Δ goes t
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,9 +19,8 @@ from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.locality import squared_norm
 from smedit.engine.losses import accumulate_edit_loss, accumulate_kl_loss, check_locality_prompts
 from smedit.engine.tracing import Trace, trace
+from smedit.engine.training_state import load_training_state, training_state
 from smedit.errors import DivergedError
-
-log = logging.getLogger("smedit")
 
 TRAINING_PHASES = ("trace", "shift", "edit loss", "locality loss", "hypernetwork update")
 
@@ -84,14 +82,8 @@ class TrainingStep:
     seconds: dict[str, float]
 
 
-def meta_train(
-    editor: Editor,
-    model: LanguageModel,
-    batches: Sequence[EditBatch],
-    bp_steps: int,
-    settings: TrainingSettings,
-) -> list[TrainingStep]:
-    """Train an editor in place on batches of edit requests, one pass.
+class BatchTrainer:
+    """Trains an editor in place, batch by batch, each from W₀; may stop after any and go on.
 
     Parameters
     ----------
@@ -99,12 +91,80 @@ def meta_train(
         Its method decides the shift rule and the locality loss.
     model
         The language model, which stays as it is.
-    batches
-        Training batches in order.
     bp_steps
         Backpropagation steps S per batch; each is followed by a hypernetwork update.
     settings
         See `TrainingSettings`.
+
+    Attributes
+    ----------
+    editor
+        As it is trained by now.
+    done
+        Batches trained on.
+    """
+
+    def __init__(
+        self, editor: Editor, model: LanguageModel, bp_steps: int, settings: TrainingSettings
+    ) -> None:
+        self.editor = editor
+        self.done = 0
+        self._model = model
+        self._bp_steps = bp_steps
+        self._settings = settings
+        self._optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
+
+    def train_on(self, batch: EditBatch) -> list[TrainingStep]:
+        """Train on the next batch.
+
+        Raises
+        ------
+        DivergedError
+            If a loss, gradient or shift is not finite; names method, batch and step.
+        """
+        model, steps = self._model, []
+        traced: Trace | None = None
+        base: dict[str, torch.Tensor] = {}
+        self.done += 1
+        for bp_step in range(1, self._bp_steps + 1):
+            clock = Clock(model.device)
+            # From W₀ every step of a batch has the same trace: it does not see the hypernetwork.
+            from_original = self._settings.train_from == "original"
+            if traced is None or not (model.execution.share_trace and from_original):
+                with clock.phase("trace"):
+                    traced = trace(model, batch.edit, base)
+            try:
+                step, shifts = _update(
+                    *(self.editor, model, batch, traced, bp_step, base),
+                    *(self._optimizer, self._settings, clock),
+                )
+            except DivergedError as error:
+                name = self.editor.method.name
+                where = f"{name}, training batch {self.done}, step {bp_step}"
+                raise DivergedError(f"{where}: {error}") from error
+            if not from_original:
+                base = add_shifts(base, shifts)
+            steps.append(TrainingStep(self.done, bp_step, *step, clock.seconds))
+        return steps
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything that the next batch depends on: tensors, and JSON-ready values."""
+        return training_state(self.editor, self._optimizer), {"done": self.done}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        load_training_state(self.editor, self._optimizer, tensors)
+        self.done = values["done"]
+
+
+def meta_train(
+    editor: Editor,
+    model: LanguageModel,
+    batches: Sequence[EditBatch],
+    bp_steps: int,
+    settings: TrainingSettings,
+) -> list[TrainingStep]:
+    """Train an editor in place on batches of edit requests, one pass; see `BatchTrainer`.
 
     Raises
     ------
@@ -114,34 +174,8 @@ def meta_train(
         If KL lacks a locality prompt; see `check_locality_prompts`.
     """
     check_locality_prompts(editor.method.locality, batches)
-    optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
-    steps: list[TrainingStep] = []
-    for number, batch in enumerate(batches, start=1):
-        traced: Trace | None = None
-        base: dict[str, torch.Tensor] = {}
-        for bp_step in range(1, bp_steps + 1):
-            clock = Clock(model.device)
-            where = f"{editor.method.name}, training batch {number}, step {bp_step}"
-            # From W₀ every step of a batch has the same trace: it does not see the hypernetwork.
-            shared = model.execution.share_trace and settings.train_from == "original"
-            if traced is None or not shared:
-                with clock.phase("trace"):
-                    traced = trace(model, batch.edit, base)
-            try:
-                step, shifts = _update(
-                    editor, model, batch, traced, bp_step, base, optimizer, settings, clock
-                )
-            except DivergedError as error:
-                raise DivergedError(f"{where}: {error}") from error
-            if settings.train_from == "current":
-                base = add_shifts(base, shifts)
-            steps.append(TrainingStep(number, bp_step, *step, clock.seconds))
-            log.info(
-                "training batch %d/%d, step %d/%d: edit loss %.3f, %.1f s",
-                *(number, len(batches), bp_step, bp_steps),
-                *(steps[-1].edit_loss, sum(clock.seconds.values())),
-            )
-    return steps
+    trainer = BatchTrainer(editor, model, bp_steps, settings)
+    return [step for batch in batches for step in trainer.train_on(batch)]
 
 
 def _update(

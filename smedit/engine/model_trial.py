@@ -60,9 +60,9 @@ def try_model(
     Returns
     -------
     dict or None
-        JSON-ready: ``edit_modules``, ``versions`` and what `smedit.engine.self_test.SelfTest` holds. None
-        if the memory at hand is not enough; `smedit.run.experiment.freeze` then tries the model, in the
-        type it has there.
+        JSON-ready: ``edit_modules``, ``versions`` and what `smedit.engine.self_test.SelfTest`
+        holds. None if the memory at hand is not enough; `smedit.run.freeze` then tries the
+        model, in the type it has there.
 
     Raises
     ------

@@ -95,6 +95,7 @@ class Scorer:
         unedited: UneditedAnswers | None = None,
     ) -> None:
         self._unedited = unedited
+        self._said: dict[_Query, _Answer] = {}
         inputs: dict[tuple[tuple[int, ...], int], int] = {}
         sequences: list[TokenizedPrompt] = []
 
@@ -135,12 +136,24 @@ class Scorer:
     def score_unedited(self, model: LanguageModel) -> tuple[list[RowScore], UneditedAnswers]:
         """Score every row on W₀, and keep what the model answers there to locality prompts."""
         answers = self._answer(model, {})
-        self._unedited = self._likeliest(answers)
+        self._unedited = self._likeliest(answers, "specificity")
         return self._scores(answers), self._unedited
 
     def score(self, model: LanguageModel, shifts: Shifts) -> list[RowScore]:
         """Score every row on W₀ + shifts; empty shifts score the unedited model."""
-        return self._scores(self._answer(model, shifts))
+        self._said = self._answer(model, shifts)
+        return self._scores(self._said)
+
+    def says(self) -> dict[str, list[list[list[int]]]]:
+        """What the model says instead, in the latest `score`.
+
+        Returns
+        -------
+        dict
+            ``efficacy`` and ``generalization``: per request and prompt, the likeliest token at each
+            position of the answer, teacher-forced.
+        """
+        return {name: self._likeliest(self._said, name) for name in ("efficacy", "generalization")}
 
     def _scores(self, answers: Mapping[_Query, _Answer]) -> list[RowScore]:
         theirs = (tokens for request in self._unedited or () for tokens in request)
@@ -167,11 +180,11 @@ class Scorer:
             scores += [RowScore(row.metric, name, row.request, v) for name, v in values.items()]
         return scores
 
-    def _likeliest(self, answers: Mapping[_Query, _Answer]) -> UneditedAnswers:
-        """Per request and locality prompt: the likeliest token at each answer position."""
-        likeliest: UneditedAnswers = [[] for _ in range(self._n_requests)]
+    def _likeliest(self, answers: Mapping[_Query, _Answer], metric: str) -> list[list[list[int]]]:
+        """Per request and prompt of a metric: the likeliest token at each answer position."""
+        likeliest: list[list[list[int]]] = [[] for _ in range(self._n_requests)]
         for row in self._rows:
-            if row.metric == "specificity":
+            if row.metric == metric:
                 likeliest[row.request].append(answers[row.own].likeliest)
         return likeliest
 

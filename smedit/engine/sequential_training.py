@@ -8,9 +8,8 @@ every step's network gets the gradient of ⟨∂L/∂W, Δ_s⟩ through the grap
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,8 @@ from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.locality import squared_norm
 from smedit.engine.losses import accumulate_edit_loss, accumulate_kl_loss, check_locality_prompts
 from smedit.engine.tracing import trace
+from smedit.engine.training_state import load_training_state, named, training_state
 from smedit.errors import DivergedError
-
-log = logging.getLogger("smedit")
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,7 @@ class SequenceSettings:
         The norm loss is weighted by ``reg_coef ** reg_power``. The released code multiplies
         ``reg_coef`` in twice, so that its power is 2.
     back_depth, time_decay
-        A method that looks back keeps the losses of the latest ``back_depth`` batches; one of age
-        a has weight ``time_decay ** a``.
-    passes
-        How often the stream is gone through. Each pass starts from W₀ and ends with one update of
-        the hypernetworks.
+        The loss keeps the latest ``back_depth`` batches; one of age a weighs ``time_decay ** a``.
     """
 
     meta_lr: float
@@ -55,7 +49,6 @@ class SequenceSettings:
     max_grad_norm: float
     back_depth: int
     time_decay: float
-    passes: int
 
 
 @dataclass(frozen=True)
@@ -86,29 +79,106 @@ class SequenceStep:
     seconds: dict[str, float]
 
 
+class SequenceTrainer:
+    """Trains an editor in place on a stream of batches; may stop after any batch and go on.
+
+    Parameters
+    ----------
+    editor
+        One hypernetwork per backpropagation step. Its method decides the shift rule and the
+        locality loss. KL's reference is the model just before the batch's last shift (RLEdit); the
+        norm is that of the whole change since W₀.
+    model
+        The language model, which stays as it is.
+    bp_steps
+        Backpropagation steps S per batch.
+    settings
+        See `SequenceSettings`.
+
+    Attributes
+    ----------
+    editor
+        As it is trained by now: updated once at the end of each pass.
+    done, passes
+        Batches of this pass that are trained on, and passes before it.
+    """
+
+    def __init__(
+        self, editor: Editor, model: LanguageModel, bp_steps: int, settings: SequenceSettings
+    ) -> None:
+        self.editor = editor
+        self.done = self.passes = 0
+        self._model = model
+        self._bp_steps = bp_steps
+        self._settings = settings
+        self._optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
+        self._total: dict[str, torch.Tensor] = {}
+
+    def train_on(self, recent: Sequence[EditBatch]) -> SequenceStep:
+        """Train on the next batch of the stream.
+
+        Parameters
+        ----------
+        recent
+            The batch, and before it those that are looked back on; see `looked_back_on`.
+
+        Raises
+        ------
+        DivergedError
+            If a loss, gradient or shift is not finite; names method, pass and batch.
+        """
+        self.done += 1
+        try:
+            self._total, measured = _train_on(
+                self.editor, self._model, recent, self._total, self._bp_steps, self._settings
+            )
+        except DivergedError as error:
+            name = self.editor.method.name
+            where = f"{name}, training pass {self.passes + 1}, batch {self.done}"
+            raise DivergedError(f"{where}: {error}") from error
+        return SequenceStep(self.passes + 1, self.done, **measured)
+
+    def end_pass(self) -> None:
+        """Update the hypernetworks; the next pass starts from W₀."""
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._total, self.done, self.passes = {}, 0, self.passes + 1
+
+    def forked(self) -> Editor:
+        """The editor as it would be if its first pass ended here; this one stays as it is."""
+        editor = deepcopy(self.editor)
+        for copied, own in zip(editor.parameters(), self.editor.parameters(), strict=True):
+            copied.grad = None if own.grad is None else own.grad.clone()
+        torch.optim.Adam(editor.parameters(), lr=self._settings.meta_lr, fused=True).step()
+        return editor
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything that the next batch depends on: tensors, and JSON-ready values."""
+        tensors = training_state(self.editor, self._optimizer)
+        tensors |= {f"total.{name}": shift for name, shift in self._total.items()}
+        return tensors, {"done": self.done, "passes": self.passes}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        load_training_state(self.editor, self._optimizer, tensors)
+        self._total = named(tensors, "total.")
+        self.done, self.passes = values["done"], values["passes"]
+
+
+def looked_back_on(batches: Sequence[EditBatch], t: int, back_depth: int) -> Sequence[EditBatch]:
+    """Batch t (from 0) with those before it that its loss keeps, the earliest first."""
+    return batches[max(0, t + 1 - back_depth) : t + 1]
+
+
 def train_in_sequence(
     editor: Editor,
     model: LanguageModel,
     batches: Sequence[EditBatch],
     bp_steps: int,
     settings: SequenceSettings,
+    passes: int = 1,
 ) -> list[SequenceStep]:
-    """Train an editor in place on a stream of batches.
-
-    Parameters
-    ----------
-    editor
-        One hypernetwork per backpropagation step. Its method decides the shift rule, the locality
-        loss, and whether the loss looks back. KL's reference is the model just before the batch's
-        last shift (RLEdit); the norm is that of the whole change since W₀.
-    model
-        The language model, which stays as it is.
-    batches
-        The stream, in order.
-    bp_steps
-        Backpropagation steps S per batch.
-    settings
-        See `SequenceSettings`.
+    """Train an editor in place on a stream of batches; see `SequenceTrainer`.
 
     Raises
     ------
@@ -118,28 +188,12 @@ def train_in_sequence(
         If KL lacks a locality prompt; see `check_locality_prompts`.
     """
     check_locality_prompts(editor.method.locality, batches)
-    optimizer = torch.optim.Adam(editor.parameters(), lr=settings.meta_lr, fused=True)
+    trainer = SequenceTrainer(editor, model, bp_steps, settings)
     steps: list[SequenceStep] = []
-    start, n_steps = time.perf_counter(), settings.passes * len(batches)
-    for training_pass in range(1, settings.passes + 1):
-        optimizer.zero_grad()
-        total: dict[str, torch.Tensor] = {}
+    for _ in range(passes):
         for t in range(len(batches)):
-            depth = settings.back_depth if editor.method.looks_back else 1
-            recent = batches[max(0, t + 1 - depth) : t + 1]
-            try:
-                total, measured = _train_on(editor, model, recent, total, bp_steps, settings)
-            except DivergedError as error:
-                where = f"{editor.method.name}, training pass {training_pass}, batch {t + 1}"
-                raise DivergedError(f"{where}: {error}") from error
-            steps.append(SequenceStep(training_pass, t + 1, **measured))
-            spent = time.perf_counter() - start
-            log.info(
-                "training pass %d/%d, batch %d/%d: edit loss %.3f, about %.0f s left",
-                *(training_pass, settings.passes, t + 1, len(batches), steps[-1].edit_loss),
-                spent / len(steps) * (n_steps - len(steps)),
-            )
-        optimizer.step()
+            steps.append(trainer.train_on(looked_back_on(batches, t, settings.back_depth)))
+        trainer.end_pass()
     return steps
 
 

@@ -7,9 +7,39 @@ pseudo-keys (N, d_in), pseudo-gradients (N, d_out), the step size η and log λ 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 import torch
 
+from smedit.errors import UserError, nearest, shown
+from smedit.methods import BUILT_IN_RULES, shift_rule
 
+ShiftRule = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
+]
+
+
+def shift_rule_of(name: str) -> ShiftRule:
+    """Find a shift rule: one of this module by its name, another as ``MODULE:FUNCTION``.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    module, _, function = name.rpartition(":")
+    try:
+        found = vars(import_module(module or BUILT_IN_RULES))
+    except ImportError as error:
+        raise UserError(f"shift rule {shown(name)}: {error}; correct it") from error
+    rules = {key: value for key, value in found.items() if getattr(value, "is_shift_rule", False)}
+    if function not in rules:
+        raise UserError(f"unknown shift rule {shown(name)}{nearest(function, rules)}")
+    return rules[function]
+
+
+@shift_rule
 def outer_product(
     keys: torch.Tensor,
     pseudo_keys: torch.Tensor,
@@ -22,6 +52,7 @@ def outer_product(
     return -step_size * pseudo_keys.T @ pseudo_gradients
 
 
+@shift_rule
 def least_squares(
     keys: torch.Tensor,
     pseudo_keys: torch.Tensor,
@@ -39,6 +70,7 @@ def least_squares(
     return _ridge(keys, values, log_lambda)
 
 
+@shift_rule
 def standardized_least_squares(
     keys: torch.Tensor,
     pseudo_keys: torch.Tensor,
@@ -84,9 +116,3 @@ def _solve(gram: torch.Tensor, ridge: torch.Tensor, right: torch.Tensor) -> torc
     if not (ridge.requires_grad or right.requires_grad):
         return solution
     return torch.cholesky_solve(right - (ridge - ridge.detach()) * solution, factor)
-
-
-SHIFT_RULES = {
-    rule.__name__: rule for rule in (outer_product, least_squares, standardized_least_squares)
-}
-"""Every rule by the name that a method gives it."""

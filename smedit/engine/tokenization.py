@@ -153,12 +153,17 @@ class KnownTokens:
         """Token ids of a prompt and of what follows it; see the function `cut`."""
         answers = self._answers.setdefault(prompt, {})
         if answer not in answers:
-            if self._tokenizer is None:
-                self._tokenizer = self._load()
-            ids = cut(self._tokenizer, prompt, answer)
+            ids = cut(self.whole, prompt, answer)
             self._prompts[prompt], answers[answer] = ids.prompt, ids.answer
             self.kept_apart += not ids.of_joint_text
         return self._prompts[prompt], answers[answer]
+
+    @property
+    def whole(self) -> PreTrainedTokenizerBase:
+        """The tokenizer itself."""
+        if self._tokenizer is None:
+            self._tokenizer = self._load()
+        return self._tokenizer
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """``prompts``: text → token ids; ``answers``: prompt → what follows it → token ids."""

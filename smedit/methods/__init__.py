@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from smedit.errors import UserError, nearest, shown
 
@@ -24,6 +25,8 @@ Training = Literal["in_batches", "in_sequence", "none"]
 
 FINE_TUNING = "fine_tuning"
 """The shift rule that needs no hypernetwork; see `smedit.engine.fine_tuning`."""
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 BUILT_IN_RULES = "smedit.engine.shift_rules"
 """The module of the rules that a method names without one."""
@@ -75,6 +78,18 @@ class Method:
     def fine_tunes(self) -> bool:
         """Whether it changes a weight itself, without a hypernetwork."""
         return self.shift_rule == FINE_TUNING
+
+
+def shift_rule(function: Rule) -> Rule:
+    """Mark a function as a shift rule.
+
+    It takes, for one edit module and the N answer tokens of an edit batch, keys (N, d_in),
+    pseudo-keys (N, d_in), pseudo-gradients (N, d_out), the step size η and log λ (scalars), and
+    gives Δ (d_in, d_out). Gradients flow back to all but the keys. It may stand in the file of
+    the method that uses it.
+    """
+    function.is_shift_rule = True  # type: ignore[attr-defined]
+    return function
 
 
 @cache

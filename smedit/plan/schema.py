@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from smedit.plan.settings import Declared, Machine, Settings, all_settings, declared
+from smedit.plan.settings import Declared, Machine, Measurement, Settings, all_settings, declared
 
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
@@ -78,6 +78,34 @@ def config_schema() -> dict[str, Any]:
             **free,
         },
         **yaml.safe_load(sources),
+    }
+
+
+@cache
+def job_schema() -> dict[str, Any]:
+    """The schema of what commands take as JSON; the command's name is a key of its ``$defs``."""
+    text = files("smedit.data").joinpath("job.schema.yaml").read_text(encoding="utf-8")
+    schema = yaml.safe_load(text)
+    schema["$defs"]["settings"] = _whole(Settings)
+    schema["$defs"]["measurement"] = _whole(Measurement)
+    freeze = schema["$defs"]["freeze"]["properties"]["settings"]
+    freeze["properties"] = {name: properties_of(Settings)[name] for name in freeze["required"]}
+    return schema
+
+
+def _whole(record: type) -> dict[str, Any]:
+    """A record with all its fields. The numbers of what a method does not use may be 0."""
+    properties = properties_of(record)
+    for name in ("rank", "n_blocks"):
+        if name in properties:
+            properties[name]["minimum"] = 0
+    if "edit_lr" in properties:
+        properties["edit_lr"] = {"oneOf": [properties["edit_lr"], {"type": "null"}]}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
     }
 
 

@@ -1,0 +1,360 @@
+"""One measurement of an editor: rows are edited, batch by batch, and scored on the way.
+
+Protocols: ``batch`` undoes an edited batch before the next; ``sequential`` undoes none, and scores
+all requests edited so far at some points of the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from smedit.data.facts import EditRequest
+from smedit.engine.batches import TokenBatch, edit_batch
+from smedit.engine.clock import Clock
+from smedit.engine.editor import Editor
+from smedit.engine.fine_tuning import FineTuner
+from smedit.engine.generation import generate
+from smedit.engine.held_out import HarmText, HeldOutText
+from smedit.engine.language_model import LanguageModel, Shifts
+from smedit.engine.locality import squared_norm
+from smedit.engine.memory import memory_mb
+from smedit.engine.scores import RowScore, Scorer, by_request
+from smedit.engine.tracing import Trace, trace
+from smedit.engine.training_state import named
+from smedit.errors import DivergedError
+from smedit.run.checkpoint import Checkpoint, State
+
+log = logging.getLogger("smedit")
+
+TRACE_BYTES = 2**29
+"""Traces at W₀ that are kept for batches that are edited again."""
+
+Rows = Sequence[EditRequest]
+
+
+@dataclass
+class Bench:
+    """What all evaluations of a run share.
+
+    Attributes
+    ----------
+    model, minibatch
+        The unedited model, and how many rows share one loss average.
+    before
+        What `freeze` wrote: the unedited model's scores, answers and losses.
+    keep_traces
+        Whether batches are edited again, with the editor at another state.
+    """
+
+    model: LanguageModel
+    minibatch: int
+    before: Mapping[str, Any]
+    keep_traces: bool
+    _traces: dict[tuple[str, int, int], Trace] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def batch(self, requests: Rows) -> TokenBatch:
+        """The edit prompts of some requests."""
+        return edit_batch(requests, self.model.tokenizer, self.minibatch).edit
+
+    def first_trace(self, rows: str, number: int, batch: TokenBatch) -> Trace | None:
+        """The trace of a batch at W₀, which no editor has a part in; None if it is not kept."""
+        key = rows, number, len(batch.sequences)
+        if self.keep_traces and key not in self._traces and self._bytes < TRACE_BYTES:
+            traced = self._traces[key] = trace(self.model, batch, {})
+            tensors = [*traced.keys.values(), *traced.gradients.values()]
+            self._bytes += sum(tensor.nbytes for tensor in tensors)
+        return self._traces.get(key)
+
+    def unedited(self, rows: str, n_requests: int, perplexity: bool) -> dict[str, Any]:
+        """The point before the first edit."""
+        scores = [RowScore(**r) for r in self.before["unedited"][rows] if r["request"] < n_requests]
+        return {
+            "stage": 0,
+            "batches": 0,
+            "scores": by_request(scores),
+            "text": [self.before["text"][rows]],
+            "perplexity": self.before["perplexity"] if perplexity else [],
+            "change_norm": 0.0,
+            "edit_seconds": 0.0,
+            "memory_mb": None,
+        }
+
+
+class Evaluation:
+    """One measurement under way. Its state can be saved between batches.
+
+    Parameters
+    ----------
+    bench, measurement
+        What is shared, and the fields of `smedit.plan.settings.Measurement`.
+    editor
+        As it is to edit; its normalizers go on learning.
+    parts
+        The rows, in batches.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        measurement: Mapping[str, Any],
+        editor: Editor | FineTuner,
+        parts: Sequence[Rows],
+    ) -> None:
+        self.bench, self.measurement, self.editor, self.parts = bench, measurement, editor, parts
+        self.model, self.rows = bench.model, measurement["rows"]
+        self.answers = bench.before["unedited_answers"][self.rows]
+        self.harm = HarmText(bench.model, self.rows)
+        self.clock = Clock(bench.model.device)
+        n_requests = sum(map(len, parts))
+        sequential = measurement["protocol"] == "sequential"
+        self.points = [bench.unedited(self.rows, n_requests, sequential and self.rows == "eval")]
+        self.done = 0
+        self.says: dict[str, Any] = {}
+        self.generated: list[dict[str, Any]] = []
+
+    def run(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Edit and measure what is not done yet; what the result holds of it."""
+        diverged = None
+        try:
+            while self.done < len(self.parts):
+                self._next()
+                checkpoint.save_now_and_then()
+        except DivergedError as error:
+            log.warning("this measurement ends here: %s", error)
+            diverged = {"why": str(error), "batches": self.done}
+            self.says, self.generated = {}, []
+        return {
+            "measurement": dict(self.measurement),
+            "diverged": diverged,
+            "points": self._points(),
+            "says": self.says,
+            "generated": self.generated,
+            "seconds": self.clock.seconds,
+        }
+
+    def _next(self) -> None:
+        raise NotImplementedError
+
+    def _points(self) -> list[dict[str, Any]]:
+        return self.points
+
+    def _edits(self, number: int, start: Shifts) -> Iterator[tuple[int, Shifts]]:
+        """The stages of editing a batch: after which step, and the change of the weights since W₀.
+
+        Fine-tuning has one.
+        """
+        batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
+        with self.clock.phase("edit"):
+            first = None if start else self.bench.first_trace(self.rows, number, batch)
+        edits = self.editor.edit(self.model, batch, steps, start, first)
+        stages = [steps] if isinstance(self.editor, FineTuner) else range(1, steps + 1)
+        for stage in stages:
+            with self.clock.phase("edit"):
+                shifts = next(edits)
+            yield stage, shifts
+
+    def _scored(self, first: int, requests: Rows, shifts: Shifts) -> tuple[Scorer, list[RowScore]]:
+        with self.clock.phase("score"):
+            answers = self.answers[first : first + len(requests)]
+            scorer = Scorer(requests, self.model.tokenizer, answers)
+            return scorer, scorer.score(self.model, shifts)
+
+    def _text(self, shifts: Shifts) -> list[tuple[float, float, int]]:
+        with self.clock.phase("held-out text"):
+            return self.harm.measure(shifts)
+
+    def _answer(self, requests: Rows, shifts: Shifts) -> None:
+        """What the edited model says of its own accord."""
+        sample = requests[: self.measurement["generate"]] if self.rows == "eval" else []
+        if sample:
+            with self.clock.phase("generate"):
+                tokenizer = self.model.tokenizer.whole
+                self.generated = generate(self.model, shifts, sample, tokenizer)
+
+
+class BatchEvaluation(Evaluation):
+    """Every batch from W₀, with the editor as it was trained; each of its steps is scored.
+
+    What is chosen by needs the last step alone.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._trained = {k: v.clone() for k, v in self.editor.state_dict().items()}
+        self._stages: dict[str, list[dict[str, Any]]] = {}
+
+    def _next(self) -> None:
+        part, steps = self.parts[self.done], self.measurement["edit_steps"]
+        first = sum(map(len, self.parts[: self.done]))
+        self.editor.load_state_dict(self._trained)
+        measured: dict[str, dict[str, Any]] = {}
+        try:
+            for stage, shifts in self._edits(self.done, {}):
+                if stage < steps and self.rows == "tune":
+                    continue
+                scorer, rows = self._scored(first, part, shifts)
+                measured[str(stage)] = {
+                    "scores": by_request(rows),
+                    "text": self._text(shifts),
+                    "change_norm": change_norm(shifts),
+                }
+        except DivergedError as error:
+            raise DivergedError(f"batch {self.done + 1}: {error}") from error
+        for name, values in scorer.says().items():
+            self.says.setdefault(name, []).extend(values)
+        if self.done == 0:
+            self._answer(part, shifts)
+        for stage, values in measured.items():
+            self._stages.setdefault(stage, []).append(values)
+        self.done += 1
+        log.info("edited and scored batch %d/%d", self.done, len(self.parts))
+
+    def _points(self) -> list[dict[str, Any]]:
+        if self.done < len(self.parts):  # it diverged: no stage is complete
+            return self.points
+        return self.points + [
+            {
+                "stage": int(stage),
+                "batches": self.done,
+                "scores": joined(
+                    [len(part) for part in self.parts], [b["scores"] for b in batches]
+                ),
+                "text": [batch["text"] for batch in batches],
+                "perplexity": [],
+                "change_norm": sum(batch["change_norm"] for batch in batches) / self.done,
+                "edit_seconds": self.clock.seconds["edit"],
+                "memory_mb": None,
+            }
+            for stage, batches in self._stages.items()
+        ]
+
+    def state(self) -> State:
+        """See `smedit.run.checkpoint.Part`; the editor is that of the run's training."""
+        names = ("done", "says", "generated", "_stages")
+        values = {name: getattr(self, name) for name in names}
+        return {}, {**values, "seconds": self.clock.seconds}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        del tensors
+        self.clock.seconds = values["seconds"]
+        for name in ("done", "says", "generated", "_stages"):
+            setattr(self, name, values[name])
+
+
+class SequentialEvaluation(Evaluation):
+    """Batch after batch, none undone: a stream of edits, measured at some of its points."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._total: dict[str, torch.Tensor] = {}
+        self._measure_at = measuring_points(len(self.parts), self.measurement["points"])
+        self._perplexity_at = perplexity_points(self._measure_at) if self.rows == "eval" else []
+        self._whole_text: HeldOutText | None = None
+
+    def _next(self) -> None:
+        number = self.done + 1
+        try:
+            for _, shifts in self._edits(self.done, self._total):
+                last = shifts
+            if number in self._measure_at:
+                self.points.append(self._measured(number, last))
+        except DivergedError as error:
+            raise DivergedError(f"batch {number} of the stream: {error}") from error
+        self._total, self.done = dict(last), number
+
+    def _measured(self, number: int, shifts: Shifts) -> dict[str, Any]:
+        edited = [request for part in self.parts[:number] for request in part]
+        scorer, rows = self._scored(0, edited, shifts)
+        text, losses = self._text(shifts), []
+        if number in self._perplexity_at:
+            with self.clock.phase("held-out text"):
+                self._whole_text = self._whole_text or HeldOutText(self.model)
+                losses = self._whole_text.losses(shifts)
+        norm = change_norm(shifts)
+        if number == len(self.parts):
+            self.says = scorer.says()
+            self._answer(self.parts[0], shifts)
+        log.info("%d batches edited and scored, change of the weights %.2f", number, norm)
+        return {
+            "stage": self.measurement["edit_steps"],
+            "batches": number,
+            "scores": by_request(rows),
+            "text": [text],
+            "perplexity": losses,
+            "change_norm": norm,
+            "edit_seconds": self.clock.seconds["edit"],
+            "memory_mb": memory_mb(self.model.device),
+        }
+
+    def state(self) -> State:
+        """See `smedit.run.checkpoint.Part`."""
+        tensors = {f"editor.{k}": v for k, v in self.editor.state_dict().items()}
+        tensors |= {f"shift.{k}": v for k, v in self._total.items()}
+        values = {name: getattr(self, name) for name in ("done", "points", "says", "generated")}
+        return tensors, {**values, "seconds": self.clock.seconds}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.editor.load_state_dict(named(tensors, "editor."))
+        self._total = named(tensors, "shift.")
+        self.clock.seconds = values["seconds"]
+        for name in ("done", "points", "says", "generated"):
+            setattr(self, name, values[name])
+
+
+PROTOCOLS = {"batch": BatchEvaluation, "sequential": SequentialEvaluation}
+"""Protocol → how it is measured."""
+
+
+def measuring_points(n_batches: int, points: int) -> list[int]:
+    """After how many batches a stream is measured: evenly spread, the last batch included."""
+    return sorted({-(-n_batches * i // points) for i in range(1, points + 1)})
+
+
+def perplexity_points(measure_at: list[int]) -> list[int]:
+    """Every second measured point, the last included: the whole text costs more than scores."""
+    return measure_at[::-2]
+
+
+def change_norm(shifts: Shifts) -> float:
+    """Frobenius norm of a change of the weights.
+
+    Raises
+    ------
+    DivergedError
+        If it is not finite.
+    """
+    norm = squared_norm(shifts.values()).sqrt().item()
+    if not math.isfinite(norm):
+        raise DivergedError("the change of the weights is beyond float32; try a smaller lr")
+    return norm
+
+
+def joined(sizes: Sequence[int], batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[Any]:
+    """The scores of several batches as those of one, request after request.
+
+    Parameters
+    ----------
+    sizes
+        How many requests each batch has.
+    batches
+        What `by_request` gave for each. A score that a batch lacks has no values there.
+    """
+    keys = dict.fromkeys((s["metric"], s["score"]) for scores in batches for s in scores)
+    whole = []
+    for metric, score in keys:
+        rows: list[list[float]] = []
+        for size, scores in zip(sizes, batches, strict=True):
+            found = (s["rows"] for s in scores if (s["metric"], s["score"]) == (metric, score))
+            own = next(found, [])
+            rows += [*own, *([] for _ in range(size - len(own)))]
+        whole.append({"metric": metric, "score": score, "rows": rows})
+    return whole

@@ -1,0 +1,228 @@
+"""The one kind of run: an editor is trained once, and measured on the way in all that is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smedit.data.facts import Splits
+from smedit.data.readers import load_requests
+from smedit.engine.memory import peak_memory_mb
+from smedit.errors import DivergedError, UserError
+from smedit.run.before import check_rows, read_before
+from smedit.run.checkpoint import Checkpoint, State
+from smedit.run.evaluate import PROTOCOLS, Bench
+from smedit.run.opening import cut, environment, make_editor, network_per_step, open_model, rows_of
+from smedit.run.training import Training
+from smedit.store.results import checksum
+
+log = logging.getLogger("smedit")
+
+
+def run(
+    job: Mapping[str, Any], states: Path, before: Path, checkpoint: Path, kept: Path
+) -> dict[str, Any]:
+    """Train an editor and measure what is asked of it; go on from a checkpoint if there is one.
+
+    Parameters
+    ----------
+    job
+        ``settings`` and ``asked``: every field of `smedit.plan.settings.Settings`, and of
+        `Measurement` for each thing that is asked; ``model_spec``, ``model_folder``,
+        ``dataset_spec``, ``device``, ``identity``, ``keep_editor``.
+    states, before
+        What `freeze` wrote for the model and the dataset.
+    checkpoint
+        The file that holds the state while the run is under way. The caller removes it once the
+        result is safe.
+    kept
+        Where the last state stays if the editor is to be kept. From one that is there the run goes
+        on, too: what it measured is not measured again.
+
+    Returns
+    -------
+    dict
+        JSON-ready; `docs/results.md` describes it.
+    """
+    settings, asked = job["settings"], job["asked"]
+    _check(settings, asked)
+    frozen = read_before(job, states, before)
+    start = time.perf_counter()
+    model = open_model(job, states, frozen["tokens"], frozen["way"])
+    known_states = len(model.states)
+    record = _Record({"load": time.perf_counter() - start}, {"load": peak_memory_mb(model.device)})
+    splits = load_requests(settings["dataset"], job["dataset_spec"], settings["seed"])
+    _check_rows(settings, asked, splits, before, frozen)
+
+    identity = {
+        "run": job["identity"],
+        "settings": settings,
+        "engine": engine_checksum(),
+        # What was measured before editing stands for the rows that it was measured on.
+        "before": [frozen["rows"], frozen["states"]["sha256"]],
+    }
+    saved = Checkpoint([checkpoint, kept], identity, model.device)
+    saved.add("record", record)
+    left = [m for m in asked if _key(m) not in record.evaluations]
+    largest = max(m["train_batches"] for m in asked) if settings["training"] != "none" else 0
+    rows = rows_of(settings["dataset"], splits, "train", settings["n_edits"] * largest)
+    training = Training(make_editor(settings, model), model, settings, rows)
+    saved.add("training", training)
+    if any(m["train_batches"] * settings["passes"] < training.done for m in left):
+        training = Training(make_editor(settings, model), model, settings, rows)
+        saved.parts["training"] = training
+
+    bench = Bench(model, settings["minibatch"], frozen, keep_traces=len(left) > 1)
+    for number, measurement in enumerate(sorted(left, key=lambda m: m["train_batches"]), start=1):
+        log.info("measurement %d of %d: %s", number, len(left), _described(measurement))
+        if record.diverged is None:
+            _train(training, measurement["train_batches"], record, saved)
+        record.memory_mb["train"] = peak_memory_mb(model.device)
+        parts = cut(_scored(settings, measurement, splits), settings["n_edits"])
+        key = _key(measurement)
+        if record.diverged is not None:
+            record.evaluations[key] = _not_made(bench, measurement, parts, record.diverged)
+            continue
+        editor = training.editor()
+        if measurement["edit_lr"] is not None:
+            editor = editor.with_step_size(measurement["edit_lr"])
+        evaluation = PROTOCOLS[measurement["protocol"]](bench, measurement, editor, parts)
+        saved.add(key, evaluation)
+        record.evaluations[key] = evaluation.run(saved)
+        saved.remove(key)
+        if number < len(left):
+            saved.save()
+    record.seconds["train"] = training.seconds
+    record.memory_mb["evaluate"] = peak_memory_mb(model.device)
+    if job["keep_editor"] and record.diverged is None:
+        saved.save(kept)
+    computed = len(model.states) - known_states
+    if computed:
+        log.info("%d sequences were not among the frozen states and were computed", computed)
+    return {
+        "asked": asked,
+        "settings": settings,
+        "chosen": job.get("chosen"),
+        "identity": job["identity"],
+        "engine": engine_checksum(),
+        "environment": environment(model),
+        "training": training.steps,
+        "evaluations": [record.evaluations[_key(m)] for m in asked],
+        "seconds": record.seconds,
+        "memory_mb": record.memory_mb,
+        "diverged": record.diverged,
+    }
+
+
+@dataclass
+class _Record:
+    """What a run has measured so far; a part of its state."""
+
+    seconds: dict[str, float]
+    memory_mb: dict[str, float]
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    diverged: str | None = None
+
+    def state(self) -> State:
+        return {}, {"evaluations": self.evaluations, "diverged": self.diverged}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        del tensors
+        self.evaluations, self.diverged = values["evaluations"], values["diverged"]
+
+
+def _train(training: Training, n_batches: int, record: _Record, saved: Checkpoint) -> None:
+    try:
+        for _ in training.up_to(n_batches):
+            saved.save_now_and_then()
+    except DivergedError as error:
+        log.warning("training ends here: %s", error)
+        record.diverged = str(error)
+
+
+def _not_made(
+    bench: Bench, measurement: Mapping[str, Any], parts: Sequence[Any], why: str
+) -> dict[str, Any]:
+    """An evaluation that training did not get to."""
+    sequential = measurement["protocol"] == "sequential" and measurement["rows"] == "eval"
+    return {
+        "measurement": dict(measurement),
+        "diverged": {"why": why, "batches": 0},
+        "points": [bench.unedited(measurement["rows"], sum(map(len, parts)), sequential)],
+        "says": {},
+        "generated": [],
+        "seconds": {},
+    }
+
+
+def n_requests(settings: Mapping[str, Any], measurement: Mapping[str, Any]) -> int:
+    """How many requests a measurement scores."""
+    if measurement["protocol"] == "batch":
+        return measurement["n_requests"]
+    return measurement["n_batches"] * settings["n_edits"]
+
+
+def _scored(
+    settings: Mapping[str, Any], measurement: Mapping[str, Any], splits: Splits
+) -> Sequence[Any]:
+    count = n_requests(settings, measurement)
+    return rows_of(settings["dataset"], splits, measurement["rows"], count)
+
+
+def _check_rows(
+    settings: Mapping[str, Any],
+    asked: Sequence[Mapping[str, Any]],
+    splits: Splits,
+    before: Path,
+    frozen: Mapping[str, Any],
+) -> None:
+    scored: dict[str, int] = {}
+    for m in asked:
+        scored[m["rows"]] = max(scored.get(m["rows"], 0), len(_scored(settings, m, splits)))
+    perplexity = any((m["protocol"], m["rows"]) == ("sequential", "eval") for m in asked)
+    check_rows(settings["dataset"], splits, scored, before, frozen, perplexity)
+
+
+def _check(settings: Mapping[str, Any], asked: Sequence[Mapping[str, Any]]) -> None:
+    """What a plan sees to, and a person may not."""
+    steps = max(m["edit_steps"] for m in asked)
+    fine_tunes = settings["shift_rule"] == "fine_tuning"
+    if network_per_step(settings) and not fine_tunes and steps > settings["bp_steps"]:
+        raise UserError(
+            f"edit_steps {steps} is more than bp_steps {settings['bp_steps']}, and each step has a "
+            "network of its own; use fewer"
+        )
+    if settings["passes"] > 1 and len({m["train_batches"] for m in asked}) > 1:
+        raise UserError(
+            "with several passes an editor is measured at their end alone; ask for one number of "
+            "train_batches"
+        )
+
+
+def _key(measurement: Mapping[str, Any]) -> str:
+    return checksum(measurement)
+
+
+def _described(measurement: Mapping[str, Any]) -> str:
+    m = measurement
+    size = f"step size {m['edit_lr']:g}, " if m["edit_lr"] is not None else ""
+    return f"after {m['train_batches']} training batches, {size}{m['protocol']}, {m['rows']} rows"
+
+
+@cache
+def engine_checksum() -> str:
+    """SHA-256 of the sources that compute a result's numbers."""
+    digest = hashlib.sha256()
+    for path in sorted(files("smedit.engine").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".py"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
