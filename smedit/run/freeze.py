@@ -57,8 +57,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     scorers = {split: Scorer(part, model.tokenizer) for split, part in rows.items() if part}
     texts = {part: HarmText(model, part) for part in PARTS}
     whole_text = text_that_fits(model, needed=job["sequential"])
-    measured = [*scorers.values(), *texts.values(), *([whole_text] if whole_text else [])]
-    sequences += [sequence for each in measured for sequence in each.sequences]
+    for each in [*scorers.values(), *([whole_text] if whole_text else [])]:
+        sequences += each.sequences
     if model.tokenizer.kept_apart:
         log.warning(
             "in %d texts the tokenizer would make one token of the prompt's end and the answer's "
@@ -72,6 +72,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         share = min(done / len(sequences), 1)
         spent = time.perf_counter() - start
         log.info("%.0f %% of the rows, about %.0f s left", 100 * share, spent / share - spent)
+    for text in texts.values():
+        model.freeze(text.sequences)
     model.states.save(states)
     log.info("%d distinct sequences, %.1f MB", len(model.states), states.stat().st_size / 1e6)
     scores, answers = {}, {}
