@@ -10,6 +10,7 @@ from pathlib import Path
 from smedit.hosting import failures, run_lock
 from smedit.plan.config_files import explained
 from smedit.errors import UserError, message
+from smedit.report.show import places, show
 from smedit.store.files import check_writable, lies_here, set_refused_aside
 
 STARTED = time.time()
@@ -21,6 +22,9 @@ if lies_here(Path("resources/models")):
 
 
 SUBMISSIONS = {}
+
+# Whose tables a run prints at its end.
+SHOWN = [(Path(config["results_dir"]), Path(config["figures_dir"]))]
 
 
 def members(job):
@@ -61,7 +65,7 @@ def begin_run():
         outputs = [Path(path) for job in jobs for path in job.output]
         check_writable(sorted({str(path.parent) for path in outputs}))
         if workflow.local_exec and any(map(asks_for_cuda, jobs)):
-            from smedit.run.jobs import device_of
+            from smedit.run.opening import device_of
 
             device_of("cuda")
     except (UserError, OSError) as error:
@@ -101,3 +105,19 @@ onerror:
 onsuccess:
     with suppress(OSError):  # what stays in its place is refused again
         set_refused_aside(KEPT)
+    for results, figures in SHOWN:
+        with suppress(UserError, OSError):  # a target without tables
+            print(
+                show(results, {}),
+                places(results, figures),
+                sep="\n\n",
+                file=sys.stderr,
+            )
+    for results, figures in dict.fromkeys(SHOWN):
+        with suppress(UserError, OSError):  # a target without tables
+            print(
+                show(results, {}),
+                places(results, figures),
+                sep="\n\n",
+                file=sys.stderr,
+            )

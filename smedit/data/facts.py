@@ -1,7 +1,8 @@
 """What a fact to edit is, and what a dataset is once it is read (the benchmark's data model).
 
 An edit request holds one prompt to edit, its paraphrases and its locality prompts, whatever
-dataset it came from. `smedit.data.readers` makes them, `smedit.data.splits` splits them. Imports nothing heavy, so the workflow can load it before any job starts.
+dataset it came from. `smedit.data.readers` makes them, `smedit.data.splits` splits them. Imports
+nothing heavy, so the workflow can load it before any job starts.
 """
 
 import unicodedata

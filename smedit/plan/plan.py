@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from smedit.errors import SettingError, nearest
 from smedit.plan.catalogue import named
 from smedit.plan.experiments import Asked, asked, experiments, search_of
 from smedit.plan.runs import Chosen, Run, Runs, make_run
-from smedit.plan.settings import Measurement, Settings, all_settings, declared
+from smedit.plan.settings import Measurement, Settings, declared
 from smedit.plan.variants import variant_name
 from smedit.store.results import checksum
 
@@ -125,16 +123,16 @@ class Plan:
     models: Mapping[str, Any]
     datasets: Mapping[str, Any]
 
-    def frame(self, chosen: Mapping[str, Mapping[str, Any]] | None = None) -> pd.DataFrame:
-        """`rows` as a table: ``experiment``, ``variant``, every setting, ``run``, ``search``.
+    def resolved(self, chosen: Mapping[str, Mapping[str, Any]] | None = None) -> list[dict]:
+        """`rows` as flat mappings: ``experiment``, ``variant``, every setting, ``run``, ``search``,
+        and ``changes``, in which the variant differs from its method.
 
         Parameters
         ----------
         chosen
             ``SEARCH MODEL`` → variant → what was chosen. Without it, a row that takes its values
             from a search has none of them, and no run where it takes the search's own.
-        """
-        columns = ["experiment", "variant", *all_settings(), "run", "search"]
+        """  # noqa: D205
         rows = []
         for row in self.rows:
             item, run, values = row.asked, row.run, {}
@@ -153,9 +151,10 @@ class Plan:
                     **values,
                     "run": run,
                     "search": row.chosen.search if row.chosen else "",
+                    "changes": item.changes,
                 }
             )
-        return pd.DataFrame(rows, columns=columns)
+        return rows
 
     def rows_needed(self, model: str, dataset: str) -> dict[str, int]:
         """How many rows of each split the runs of a model and a dataset use."""

@@ -111,6 +111,7 @@ def run(
     return {
         "asked": asked,
         "settings": settings,
+        "dataset_spec": job["dataset_spec"],
         "chosen": job.get("chosen"),
         "identity": job["identity"],
         "engine": engine_checksum(),

@@ -27,9 +27,7 @@ def chosen_file(w):
 
 def job_of_run(w, output):
     """Settings of a run, and what is asked of it."""
-    return as_json(
-        run_job(PLAN, PLAN.runs[w.run], config["device"], Path(output[0]))
-    )
+    return as_json(run_job(PLAN, PLAN.runs[w.run], config["device"], Path(output[0])))
 
 
 def as_json(value):

@@ -30,7 +30,7 @@ rule figures_of_tables:
     output:
         [
             f"{FIGURES}/{name}.{suffix}"
-            for name in figures_of(PLAN.frame())
+            for name in figures_of(PLAN.resolved())
             for suffix in ("png", "pdf")
         ],
     log:

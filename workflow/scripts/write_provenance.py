@@ -9,6 +9,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,7 @@ import pandas as pd
 from smedit.data.readers import data_files
 from smedit.errors import with_status
 from smedit.plan.config import config_text
+from smedit.plan.plan import make_plan
 from smedit.store.files import refuse, replacing
 from smedit.store.results import read_result
 
@@ -43,7 +46,7 @@ PACKAGES = (
 
 def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
     """Everything that a reader needs to judge or repeat a run, JSON-ready."""
-    text = config_text(config)
+    text, plan = config_text(config), make_plan(config)
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(),
@@ -56,10 +59,11 @@ def provenance(config: dict[str, Any], results: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "job_seconds": job_seconds(results / "benchmarks"),
-        "model_files": {name: model_files(MODELS / name) for name in config["models"]},
-        "self_tests": {name: self_test(MODELS / name) for name in config["models"]},
-        "data_files": {name: file_sums(name, spec) for name, spec in config["datasets"].items()},
-        "rows": {name: recorded_counts(results / "frozen", name) for name in config["datasets"]},
+        "model_files": {name: model_files(MODELS / name) for name in plan.models},
+        "self_tests": {name: self_test(MODELS / name) for name in plan.models},
+        "data_files": {name: file_sums(name, spec) for name, spec in plan.datasets.items()},
+        "rows": {name: recorded_counts(results / "frozen", name) for name in plan.datasets},
+        "engines": engines(results / "runs", plan.runs),
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "config": config,
     }
@@ -95,11 +99,16 @@ def recorded_counts(frozen: Path, dataset: str) -> dict[str, Any]:
 
     They are the same for every model and seed. Empty if no job of this run has read the dataset.
     """
-    for path in sorted(frozen.glob(f"*/{dataset}/seed~*.json")):
-        counts = read_result(path).get("dataset")  # an earlier version of the suite wrote none
-        if counts:
-            return counts
+    for path in sorted(frozen.glob("*.json")):
+        before = read_result(path)
+        if before["made_for"]["dataset"] == dataset:
+            return before["dataset"]
     return {}
+
+
+def engines(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Checksum of the engine's sources → number of results that they made."""
+    return Counter(read_result(folder / f"{name}.json")["engine"] for name in names)
 
 
 def git_state() -> dict[str, Any]:

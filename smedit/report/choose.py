@@ -1,0 +1,80 @@
+"""What a search measured on ``tune`` rows → the values to use, per variant.
+
+Of the points whose harm is within the objective's bound, the one with the best mean of scores;
+where there is none, the least harmful one. Means are over datasets and seeds, at the last point.
+A point that diverged on one of them counts as the worst. At a tie the first point wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from smedit.errors import UserError
+from smedit.plan.plan import Point, Search
+from smedit.report.metrics import is_headline
+from smedit.report.results import Result, evaluation_of
+from smedit.report.statistics import harm, mean_with_interval
+
+COLUMNS = ["search", "model", "variant", "values", "objective", "harm", "allowed", "chosen", "n"]
+"""Of the table of a search: ``values`` is what was tried, ``n`` how many runs it was tried in."""
+
+
+def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
+    """The table of a search: each variant's points, and which one is chosen.
+
+    Raises
+    ------
+    UserError
+        If a point lacks a score that the objective needs.
+    """
+    rows = []
+    for variant, points in search.points.items():
+        tried: dict[tuple[Any, ...], list[Point]] = {}
+        for point in points:
+            tried.setdefault(tuple(point.values.items()), []).append(point)
+        mine = []
+        for values, members in tried.items():
+            measured = [_measured(search, results[p.run], p) for p in members]
+            mine.append(
+                {
+                    **{"search": search.name, "model": search.model, "variant": variant},
+                    "values": dict(values),
+                    "objective": fmean(m[0] for m in measured),
+                    "harm": fmean(m[1] for m in measured),
+                    "n": len(measured),
+                }
+            )
+        bound = search.objective["harm_at_most"]
+        best = max(mine, key=lambda r: (r["harm"] <= bound, _rank(r, bound)))
+        rows += [r | {"allowed": r["harm"] <= bound, "chosen": r is best} for r in mine]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rank(row: Mapping[str, Any], bound: float) -> float:
+    return row["objective"] if row["harm"] <= bound else -row["harm"]
+
+
+def _measured(search: Search, result: Result, point: Point) -> tuple[float, float]:
+    """Objective in percent and harm of one point; the worst if it diverged."""
+    evaluation = evaluation_of(result, vars(point.measurement))
+    if evaluation["diverged"]:
+        return -math.inf, math.inf
+    first, last = evaluation["points"][0], evaluation["points"][-1]
+    values = []
+    for name in search.objective["mean_of"]:
+        rows = [s["rows"] for s in last["scores"] if is_headline(name, s["metric"], s["score"])]
+        if not rows or not any(rows[0]):
+            raise UserError(f"search {search.name}: the run {point.run} has no {name} to choose by")
+        values.append(mean_with_interval(rows[0])["value"])
+    return fmean(values), harm(last["text"], first["text"][0])["value"]
+
+
+def chosen_values(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Variant → chosen values."""
+    chosen = table[table.chosen]
+    return dict(zip(chosen.variant, chosen["values"], strict=True))

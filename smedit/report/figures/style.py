@@ -1,0 +1,203 @@
+"""How every figure looks: colours, markers, panels, legend, caption, files."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smedit.report.metrics import axis_label
+from smedit.store.files import replacing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GREY = "0.55"
+TEXT = 9
+"""Size of captions and legends in points."""
+
+HARM_LINEAR = 0.1
+"""Below this many nats the axis of harm is linear, above it logarithmic: no value is beyond it."""
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Okabe and Ito's colours, which every reader can tell apart; yellow is left out on white."""
+
+MARKERS = "osD^vP*X"
+METHODS = ("MEND", "MALMEN", "SMEdit", "RLEdit", "UltraEdit", "FT-L")
+"""The paper's methods keep their colours; others follow in the order of an experiment."""
+
+LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+Style = dict[str, Any]
+
+
+def theme() -> AbstractContextManager[None]:
+    """The look of all figures, as a context."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    mpl.use("Agg")
+    return mpl.rc_context(
+        {
+            **sns.plotting_context("paper"),
+            **sns.axes_style("whitegrid"),
+            "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+            "grid.color": "0.92",
+            "axes.edgecolor": "0.5",
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def styles(variants: Mapping[str, str]) -> dict[str, Style]:
+    """Label → how it is drawn: the colour is the method's, line, marker and filling the variant's.
+
+    Parameters
+    ----------
+    variants
+        Label → method, in the order of the legend.
+    """
+    order = [*METHODS, *sorted(set(variants.values()) - set(METHODS))]
+    seen: dict[str, int] = {}
+    found: dict[str, Style] = {}
+    several = {m for m in variants.values() if list(variants.values()).count(m) > 1}
+    for label, method in variants.items():
+        place, number = order.index(method), seen.get(method, 0)
+        seen[method] = number + 1
+        color = COLORS[place % len(COLORS)]
+        filled = number % 2 == 0
+        found[label] = {
+            "color": color,
+            "marker": MARKERS[(place + 2 * number) % len(MARKERS)],
+            "linestyle": LINES[number % len(LINES)] if method in several else "-",
+            "markerfacecolor": color if filled else "white",
+            "markeredgecolor": color,
+            "linewidth": 1.3,
+            "markersize": 5,
+        }
+    return found
+
+
+def panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple:
+    """A figure of rows × columns panels; their sizes in inches; options as for ``subplots``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.03, hspace=0.03)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def title_rows(axes: np.ndarray, places: Sequence[str], names: Sequence[str]) -> None:
+    """Name columns by what they measure and rows by model and dataset."""
+    for panel, name in zip(axes[0], names, strict=True):
+        panel.set_title(axis_label(name), fontsize=TEXT)
+    for panel, place in zip(axes[:, 0], places, strict=True):
+        panel.set_ylabel(place, fontsize=TEXT)
+
+
+def harm_axis(panel: Axes, which: str = "y") -> None:
+    """An axis in nats that shows any harm, negative ones too."""
+    set_scale = panel.set_yscale if which == "y" else panel.set_xscale
+    set_scale("symlog", linthresh=HARM_LINEAR, linscale=0.6)
+    axis = panel.yaxis if which == "y" else panel.xaxis
+    low, high = axis.get_view_interval()
+    ticks = [0.0, *(s * 10.0**p for p in range(-1, 4) for s in (1, -1))]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+    axis.set_minor_locator(_none())
+
+
+def percent_axis(panel: Axes, which: str = "y") -> None:
+    """From 0 to 100, with room for marks on the edge."""
+    (panel.set_ylim if which == "y" else panel.set_xlim)(-4, 104)
+
+
+def value_axis(panel: Axes, values: Sequence[float]) -> None:
+    """The x axis of a setting: a tick at each value, logarithmic where they span a decade."""
+    ticks = sorted(set(values))
+    positive = [tick for tick in ticks if tick > 0]
+    if positive and positive[-1] / positive[0] >= 8:
+        least = positive[0]
+        log = "log" if ticks[0] > 0 else "symlog"
+        panel.set_xscale(log, **({} if log == "log" else {"linthresh": least, "linscale": 0.7}))
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.xaxis.set_minor_locator(_none())
+    if len(ticks) > 4 or max(len(f"{tick:g}") for tick in ticks) > 4:
+        panel.tick_params(axis="x", labelrotation=45)
+
+
+def _none() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def legend(found: Mapping[str, Style], unedited: bool) -> list[Any]:
+    """One entry per label, and one for the unedited model's line."""
+    from matplotlib.lines import Line2D
+
+    entries = [Line2D([], [], label=label, **style) for label, style in found.items()]
+    grey = Line2D([], [], color=GREY, linewidth=1, label="unedited model")
+    return [*entries, grey] if unedited else entries
+
+
+def finish(figure: Figure, entries: Sequence[Any], caption: str) -> Figure:
+    """Add one legend above the panels and the caption below them; the figure grows by both."""
+    width, height = figure.get_size_inches()
+    letter = 0.53 * TEXT / 72
+    lines = textwrap.wrap(caption, width=int(width / letter), break_on_hyphens=False)
+    longest = max((len(entry.get_label()) for entry in entries), default=0)
+    columns = max(1, min(len(entries), int(width / (letter * (longest + 2) + 0.6))))
+    top = 0.1 + 0.24 * math.ceil(len(entries) / columns) if entries else 0.05
+    bottom = 0.2 + len(lines) * TEXT * 1.3 / 72
+    total = height + top + bottom
+    figure.set_size_inches(width, total)
+    figure.get_layout_engine().set(rect=(0, bottom / total, 1, height / total))
+    if entries:
+        figure.legend(
+            **{"handles": entries, "loc": "upper center", "bbox_to_anchor": (0.5, 1)},
+            **{"ncols": columns, "frameon": False, "fontsize": TEXT, "handlelength": 3},
+        )
+    place = (0.1 / width, 0.1 / total)
+    figure.text(*place, "\n".join(lines), fontsize=TEXT, va="bottom", linespacing=1.3)
+    return figure
+
+
+def refusal(why: str) -> Figure:
+    """A picture that says why there is none."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 2.2))
+    text = "\n".join(textwrap.wrap(f"This figure cannot be drawn: {why}", 70))
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=TEXT + 1)
+    return figure
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure as PNG or PDF by its suffix, complete or not at all.
+
+    No date, version or path goes into the file: the same table gives the same bytes.
+    """
+    _settle(figure)
+    kind = path.suffix[1:]
+    dated = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[kind]
+    with replacing(path) as part:
+        figure.savefig(part, format=kind, dpi=dpi, metadata=dict.fromkeys(dated))
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the panels out once, and round where they stand.
+
+    The last digits of the layout's solver differ from call to call.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            axes.set_position([round(place, 6) for place in axes.get_position().bounds])

@@ -1,0 +1,369 @@
+"""Results → the tidy tables in ``results/``. Each table is one decorated function."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from smedit.plan.settings import Settings, all_settings, declared, without_effect
+from smedit.report import statistics
+from smedit.report.metrics import HEADLINE, is_headline
+from smedit.report.results import Result, evaluation_of
+from smedit.report.statistics import INTERVAL
+
+log = logging.getLogger("smedit")
+
+PLACE = ["experiment", "variant", *all_settings(), "run", "search"]
+"""What every row of a table says of where it belongs."""
+
+
+@dataclass
+class Found:
+    """What tables are made of.
+
+    Attributes
+    ----------
+    rows
+        What was asked for; see `smedit.plan.plan.Plan.resolved`.
+    results
+        Name of a run → its result.
+    searches
+        The table of every search.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Result]
+    searches: Sequence[pd.DataFrame] = ()
+    _scores: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+
+    def of(self, row: Mapping[str, Any]) -> tuple[Result, Mapping[str, Any]]:
+        """The result and the evaluation of a row."""
+        result = self.results[row["run"]]
+        return result, evaluation_of(result, row)
+
+    def scores(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of the scores table of a row that was asked for; computed once per evaluation.
+
+        Several experiments may ask for one.
+        """
+        result, evaluation = self.of(row)
+        key = row["run"], str(evaluation["measurement"])
+        if key not in self._scores:
+            n_edits, first = result["settings"]["n_edits"], evaluation["points"][0]
+            self._scores[key] = [
+                {
+                    "diverged": (evaluation["diverged"] or {}).get("why"),
+                    **{"stage": point["stage"], "batches": point["batches"]},
+                    **each,
+                }
+                for point in evaluation["points"]
+                for each in _scores_at(point, first, n_edits, evaluation["measurement"])
+            ]
+        return self._scores[key]
+
+
+TABLES: dict[str, tuple[list[str], Callable[[Found], Iterable[Mapping[str, Any]]]]] = {}
+"""Table → its columns, and what gives its rows."""
+
+
+def table(*columns: str) -> Callable:
+    """Declare a table by the function that gives its rows; its name is the function's."""
+
+    def register(rows: Callable[[Found], Iterable[Mapping[str, Any]]]) -> Callable:
+        TABLES[rows.__name__] = (list(columns), rows)
+        return rows
+
+    return register
+
+
+def make(name: str, found: Found) -> pd.DataFrame:
+    """Make a table. It has its columns also without rows.
+
+    Raises
+    ------
+    ValueError
+        If a row has a column that is not declared, which would be lost.
+    """
+    columns, function = TABLES[name]
+    rows = list(function(found))
+    unknown = sorted({key for row in rows for key in row} - set(columns))
+    if unknown:
+        raise ValueError(f"{name}: the column {unknown[0]!r} is not declared")
+    return pd.DataFrame(rows, columns=columns)
+
+
+def place(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a row belongs; settings that have no effect are empty."""
+    values = {name: row[name] for name in PLACE}
+    if values["edit_lr"] is None:
+        values["edit_lr"] = "trained"
+    values["edit_modules"] = " ".join(row["edit_modules"])
+    return values | dict.fromkeys(without_effect(row))
+
+
+@table(*PLACE, "diverged", "stage", "batches", "scope", "metric", "score", "value", *INTERVAL)
+def scores(found: Found) -> Iterator[Mapping[str, Any]]:
+    """One row per measurement, point, scope, metric and score.
+
+    ``stage``: 0 before editing, s after backpropagation step s. ``batches``: how many were edited
+    by then. Scopes: ``all`` requests edited so far (before editing: all there are); in sequence
+    also the ``first quarter`` and the ``latest batch``; ``text`` for harm, drift and perplexity,
+    ``weights`` for their change. ``diverged`` says why a measurement ended early, else it is empty.
+    """
+    for row in found.rows:
+        for each in found.scores(row):
+            yield place(row) | each
+
+
+def _scores_at(
+    point: Mapping[str, Any],
+    first: Mapping[str, Any],
+    n_edits: int,
+    measurement: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    done = point["batches"]
+    scopes = {"all": slice(None)}
+    if measurement["protocol"] == "sequential":
+        scopes["first quarter"] = slice(n_edits * -(-measurement["n_batches"] // 4))
+        if done:
+            scopes["latest batch"] = slice((done - 1) * n_edits, done * n_edits)
+    for entry in point["scores"]:
+        named = {"metric": entry["metric"], "score": entry["score"]}
+        for scope, part in scopes.items():
+            yield {"scope": scope, **named} | statistics.mean_with_interval(entry["rows"][part])
+    nats = {
+        "harm": statistics.harm(point["text"], first["text"][0]),
+        "drift": statistics.drift(point["text"]),
+    }
+    for metric, values in nats.items():
+        yield {"scope": "text", "metric": metric, "score": "nats"} | values
+    if point["perplexity"]:
+        named = {"scope": "text", "metric": "perplexity", "score": "perplexity"}
+        yield named | statistics.perplexity(point["perplexity"])
+    named = {"scope": "weights", "metric": "change", "score": "frobenius_norm"}
+    yield named | {"value": point["change_norm"]}
+
+
+@table(*PLACE, "gain_of", "metric", "score", "gain", *INTERVAL)
+def gains(found: Found) -> Iterator[Mapping[str, Any]]:
+    """What a second step adds, and the norm in place of KL: the last points, paired by request.
+
+    Within an experiment, two variants are paired that differ in this one choice; in settings that
+    were searched for each, they may differ, too. One that diverged has no last point.
+    """
+    known = {_pair_key(row): row for row in found.rows}
+    for row in found.rows:
+        for gain_of, change in _without(row):
+            other = known.get(_pair_key({**row, **change}))
+            if other is None or row["rows"] != "eval":
+                continue
+            (_, ours), (_, theirs) = found.of(row), found.of(other)
+            if ours["diverged"] or theirs["diverged"]:
+                continue
+            before = {(e["metric"], e["score"]): e for e in theirs["points"][-1]["scores"]}
+            for entry in ours["points"][-1]["scores"]:
+                named = {name: entry[name] for name in ("metric", "score")}
+                beside = before[entry["metric"], entry["score"]]
+                gain = statistics.paired_gain(entry["rows"], beside["rows"])
+                gain["gain"] = gain.pop("value")
+                yield place(row) | {"gain_of": gain_of, **named, **gain}
+
+
+def _pair_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    idle = without_effect(row)
+    loose = {"reg_coef", "loc_coef", "reg_power"}  # they go with the locality loss
+    if row["search"]:
+        loose |= {name for name, said in all_settings().items() if said.searched}
+    names = [name for name in all_settings() if name not in idle | loose]
+    return row["experiment"], *((name, row[name]) for name in names)
+
+
+def _without(row: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a variant may gain from, and what differs in the one that has all but this."""
+    if row["bp_steps"] == row["edit_steps"] == 2:
+        single = {"bp_steps": 1, "edit_steps": 1}
+        if row["training"] == "in_batches" and row["adam_repeats"] == 2:
+            single["adam_repeats"] = 1
+        yield "second step", single
+    if row["locality"] == "norm" and row["training"] != "none":
+        yield "norm in place of KL", {"locality": "kl"}
+
+
+@table(*PLACE, "phase", "per", "seconds", "n")
+def timings(found: Found) -> Iterator[Mapping[str, Any]]:
+    """Seconds by phase; ``per`` says of what, ``n`` how many the mean is over.
+
+    ``training step``: each phase of one; ``edited batch``: editing, scoring, the text and
+    generation; ``run``: loading, and all of training.
+    """
+    for row in found.rows:
+        result, evaluation = found.of(row)
+        where, steps = place(row), result["training"]
+        for phase in sorted({phase for step in steps for phase in step["seconds"]}):
+            spent = sum(step["seconds"].get(phase, 0.0) for step in steps)
+            yield where | {
+                **{"phase": phase, "per": "training step"},
+                **{"seconds": spent / len(steps), "n": len(steps)},
+            }
+        done = evaluation["points"][-1]["batches"]
+        for phase, spent in evaluation["seconds"].items() if done else ():
+            per = {"phase": phase, "per": "edited batch"}
+            yield where | per | {"seconds": spent / done, "n": done}
+        for phase, spent in result["seconds"].items():
+            yield where | {"phase": phase, "per": "run", "seconds": spent, "n": 1}
+
+
+@table(*PLACE, "until", "batches", "memory_mb")
+def memory(found: Found) -> Iterator[Mapping[str, Any]]:
+    """Memory in MB: the peak until the end of loading, training and evaluation; in sequence, what
+    the process holds at each point.
+    """  # noqa: D205
+    for row in found.rows:
+        result, evaluation = found.of(row)
+        for until, peak in result["memory_mb"].items():
+            yield place(row) | {"until": until, "memory_mb": peak}
+        for point in evaluation["points"]:
+            if point["memory_mb"] is not None:
+                here = {"until": "point", "batches": point["batches"]}
+                yield place(row) | here | {"memory_mb": point["memory_mb"]}
+
+
+@table(
+    *("run", "step", "batch", "bp_step", "edit_loss", "locality_loss"),
+    *("gradient_norm", "shift_norm"),
+)
+def training(found: Found) -> Iterator[Mapping[str, Any]]:
+    """The training curve of every run: losses, and norms of gradient and shift, of every step.
+
+    In sequence a step is a batch, and its gradient norm is that of all gradients so far in the
+    pass, before the last clip.
+    """
+    for name in _runs(found):
+        for number, step in enumerate(found.results[name]["training"], start=1):
+            named = {key: value for key, value in step.items() if key != "seconds"}
+            yield {"run": name, "step": number, **named}
+
+
+@table("search", "model", "variant", "values", "objective", "harm", "allowed", "chosen", "n")
+def chosen(found: Found) -> Iterator[Mapping[str, Any]]:
+    """Every point of every search, with its objective (percent), its harm, and whether it won."""
+    for searched in found.searches:
+        for row in searched.to_dict("records"):
+            values = ", ".join(f"{key} {value:g}" for key, value in row["values"].items())
+            yield {**row, "values": values}
+
+
+RUN_SETTINGS = list(declared(Settings))
+
+
+@table("run", *RUN_SETTINGS, "measurements", "seconds", "diverged", "identity", "engine")
+def runs(found: Found) -> Iterator[Mapping[str, Any]]:
+    """The index of all runs: what each was, how long it took, and by which engine's sources."""
+    engines = {found.results[name]["engine"] for name in _runs(found)}
+    if len(engines) > 1:
+        log.warning(
+            "these results were made by %d versions of the engine (column engine of runs.csv)",
+            len(engines),
+        )
+    for name in _runs(found):
+        result = found.results[name]
+        spent = sum(result["seconds"].values())
+        spent += sum(sum(each["seconds"].values()) for each in result["evaluations"])
+        settings = {
+            **result["settings"],
+            "edit_modules": " ".join(result["settings"]["edit_modules"]),
+        }
+        yield {
+            "run": name,
+            **{key: settings[key] for key in RUN_SETTINGS},
+            "measurements": len(result["evaluations"]),
+            "seconds": spent,
+            "diverged": result["diverged"],
+            "identity": result["identity"],
+            "engine": result["engine"],
+        }
+
+
+def run_seconds(result: Result) -> float:
+    """Seconds of a run, but for those before it read its job."""
+    measured = (sum(each["seconds"].values()) for each in result["evaluations"])
+    return sum(result["seconds"].values()) + sum(measured)
+
+
+def _runs(found: Found) -> list[str]:
+    return list(dict.fromkeys(row["run"] for row in found.rows))
+
+
+SUMMARY = [f"{name}{end}" for name in (*HEADLINE, "harm") for end in ("", "_low", "_high")]
+
+
+@table(
+    *PLACE[:2],
+    *(name for name in all_settings() if name not in ("seed", "generate")),
+    *("seeds", "n_requests", *SUMMARY, "drift"),
+    *(f"unedited_{name}" for name in HEADLINE[:3]),
+    *("seconds", "memory_mb", "diverged"),
+)
+def summary(found: Found) -> Iterator[Mapping[str, Any]]:
+    """One row per protocol, model, dataset, variant and size, reported rows at the last point.
+
+    Means over seeds, with t intervals over seeds where there are several, else over requests (harm:
+    over paragraphs). ``seconds`` are those of the whole run, ``memory_mb`` its peak; ``diverged``
+    counts the seeds that did, which have no last point and no part in the means.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found.rows:
+        if row["rows"] == "eval":
+            key = {k: v for k, v in place(row).items() if k not in ("seed", "run", "generate")}
+            groups.setdefault(str(key), []).append(row)
+    for rows in groups.values():
+        of_seed = [found.scores(row) for row in rows]
+        ended = [scores[-1]["diverged"] is not None for scores in of_seed]
+        kept = [scores for scores, end in zip(of_seed, ended, strict=True) if not end]
+        where = place(rows[0])
+        values: dict[str, Any] = {key: where[key] for key in TABLES["summary"][0] if key in where}
+        values |= {"seeds": len(rows), "diverged": sum(ended)}
+        for name in (*HEADLINE, "harm"):
+            values |= _over_seeds(name, [_last(name, scores) for scores in kept])
+        values["drift"] = statistics.over_seeds([_last("drift", s)["value"] for s in kept])[0]
+        for name in HEADLINE[:3]:
+            first = [_headline(name, scores, batches=0)["value"] for scores in of_seed]
+            values[f"unedited_{name}"] = statistics.over_seeds(first)[0]
+        values["n_requests"] = sum(
+            _headline("efficacy", scores, batches=0)["n_requests"] for scores in of_seed
+        )
+        made = [found.results[row["run"]] for row in rows]
+        values["seconds"] = statistics.over_seeds([run_seconds(r) for r in made])[0]
+        values["memory_mb"] = max(max(r["memory_mb"].values()) for r in made)
+        yield values
+
+
+def _over_seeds(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    mean, low, high = statistics.over_seeds([row["value"] for row in rows])
+    if len(rows) == 1:
+        low, high = rows[0]["ci_low"], rows[0]["ci_high"]
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def _last(name: str, scores: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    last = scores[-1]
+    return _headline(name, scores, last["batches"], last["stage"])
+
+
+def _headline(
+    name: str, scores: Sequence[Mapping[str, Any]], batches: int, stage: int = 0
+) -> Mapping[str, Any]:
+    """The row of a point that stands for a name, over all its requests."""
+    for row in scores:
+        at = (row["batches"], row["stage"]) == (batches, stage)
+        if (
+            at
+            and row["scope"] in ("all", "text")
+            and is_headline(name, row["metric"], row["score"])
+        ):
+            return row
+    return {"value": float("nan"), "ci_low": float("nan"), "ci_high": float("nan"), "n_requests": 0}
