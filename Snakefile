@@ -52,6 +52,7 @@ onstart:
 
 
 KEPT.append(SMOKE["results_dir"])
+SHOWN[Path(SMOKE["results_dir"])] = Path(SMOKE["figures_dir"])
 
 
 if config["results_dir"] == SMOKE["results_dir"]:

@@ -23,8 +23,8 @@ if lies_here(Path("resources/models")):
 
 SUBMISSIONS = {}
 
-# Whose tables a run prints at its end.
-SHOWN = [(Path(config["results_dir"]), Path(config["figures_dir"]))]
+# Results → figures of those whose tables a run prints at its end, if it made them.
+SHOWN = {Path(config["results_dir"]): Path(config["figures_dir"])}
 
 
 def members(job):
@@ -105,16 +105,9 @@ onerror:
 onsuccess:
     with suppress(OSError):  # what stays in its place is refused again
         set_refused_aside(KEPT)
-    for results, figures in SHOWN:
-        with suppress(UserError, OSError):  # a target without tables
-            print(
-                show(results, {}),
-                places(results, figures),
-                sep="\n\n",
-                file=sys.stderr,
-            )
-    for results, figures in dict.fromkeys(SHOWN):
-        with suppress(UserError, OSError):  # a target without tables
+    made = {str(path) for job in workflow.dag.jobs for path in job.output}
+    for results, figures in SHOWN.items():
+        if f"{results}/summary.csv" in made:
             print(
                 show(results, {}),
                 places(results, figures),

@@ -13,7 +13,7 @@ from smedit.plan.config import check_data, completed
 from smedit.plan.config_files import explained, read_file
 from smedit.plan.jobs import freeze_job, frozen, frozen_name, model_folder, run_job
 from smedit.plan.plan import make_plan
-from smedit.report.figures import figures_of
+from smedit.report.figures import SUFFIXES, figures_of
 from smedit.report.tables import TABLES
 from smedit.store.files import SUITE
 

@@ -45,6 +45,18 @@ def expand_modules(patterns: Iterable[str]) -> list[str]:
     return names
 
 
+def compact(names: Sequence[str]) -> str:
+    """The shortest way to write names: one pattern for those that differ in the layer alone."""
+    layers: dict[str, list[int]] = {}
+    for name in names:
+        match = _LAYER.search(name)
+        layers.setdefault(_without_layer(name), []).extend([int(match[0])] if match else [])
+    return " ".join(
+        form.replace("{}", _range(found) if len(found) > 1 else "".join(map(str, found)))
+        for form, found in layers.items()
+    )
+
+
 def problem_of(pattern: str, known: Collection[str]) -> str:
     """What is wrong with a pattern if not all that it stands for is known; empty if nothing is.
 

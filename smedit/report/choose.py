@@ -37,6 +37,8 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
         tried: dict[tuple[Any, ...], list[Point]] = {}
         for point in points:
             tried.setdefault(tuple(point.values.items()), []).append(point)
+        if len(tried) == 1:  # nothing to choose: whoever asks has this value
+            continue
         mine = []
         for values, members in tried.items():
             measured = [_measured(search, results[p.run], p) for p in members]

@@ -76,10 +76,7 @@ def _aligned(part: pd.DataFrame) -> str:
     varied = [
         name
         for name, said in all_settings().items()
-        if name in part
-        and not said.choice
-        and part[name].nunique(dropna=False) > 1
-        and name not in ("method", "n_requests")
+        if name in part and not said.choice and part.groupby("variant")[name].nunique().max() > 1
     ]
     first = part.iloc[0]
     before = {"variant": "unedited"} | {

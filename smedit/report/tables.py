@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from smedit.models.module_names import compact
 from smedit.plan.settings import Settings, all_settings, declared, without_effect
 from smedit.report import statistics
 from smedit.report.metrics import HEADLINE, is_headline
@@ -101,7 +102,7 @@ def place(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: row[name] for name in PLACE}
     if values["edit_lr"] is None:
         values["edit_lr"] = "trained"
-    values["edit_modules"] = " ".join(row["edit_modules"])
+    values["edit_modules"] = compact(row["edit_modules"])
     return values | dict.fromkeys(without_effect(row))
 
 

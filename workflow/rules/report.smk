@@ -31,7 +31,7 @@ rule figures_of_tables:
         [
             f"{FIGURES}/{name}.{suffix}"
             for name in figures_of(PLAN.resolved())
-            for suffix in ("png", "pdf")
+            for suffix in SUFFIXES
         ],
     log:
         f"{RESULTS}/logs/figures.log",

@@ -27,6 +27,10 @@ NOT_AXES = {"seed", "rows", "generate", "points", "n_requests", "threads"}
 """Settings that are no axis of a figure."""
 
 
+SUFFIXES = ("png", "svg")
+"""Every figure is written as a picture to look at, and as one to print."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What a figure is drawn from.

@@ -38,8 +38,8 @@ def comparison(drawing: Drawing) -> Figure:
     looks = styles(method_of(drawing))
     places, order = list(dict.fromkeys(table.place)), list(looks)
     height = 0.55 + 0.2 * len(order)
-    drawn, axes = panels(len(places), len(MEASURES), 2.1, height, sharey=True)
-    for row, place in zip(axes, places, strict=True):
+    sheet = panels(len(places), len(MEASURES), 2.1, height, labels=order, sharey=True)
+    for row, place in zip(sheet.axes, places, strict=True):
         for panel, name in zip(row, MEASURES, strict=True):
             here = points[(points.place == place) & (points.name == name)].set_index("variant")
             for value in before[(before.place == place) & (before.name == name)].value:
@@ -63,8 +63,8 @@ def comparison(drawing: Drawing) -> Figure:
             harm_axis(panel, "x") if name == "harm" else percent_axis(panel, "x")
             panel.set_yticks(range(len(order)), order)
             panel.set_ylim(len(order) - 0.5, -0.5)
-    title_rows(axes, places, MEASURES)
+    title_rows(sheet.axes, places, MEASURES)
     caption = "After the last step, mean over seeds; bars are 95 % intervals (over seeds, or over "
     caption += "requests and paragraphs where there is one seed). Grey: the unedited model."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, [], caption)
+    return finish(sheet, [], caption)

@@ -46,8 +46,8 @@ def curve(drawing: Drawing) -> Figure:
     looks = styles({k: v for k, v in method_of(drawing).items() if k in set(points.line)})
     groups = families(drawing, list(looks))
     places = [(place, group) for place in dict.fromkeys(points.place) for group in groups]
-    drawn, axes = panels(len(places), len(MEASURES), 2.1, 1.9)
-    for row, (place, group) in zip(axes, places, strict=True):
+    sheet = panels(len(places), len(MEASURES), 2.1, 1.9)
+    for row, (place, group) in zip(sheet.axes, places, strict=True):
         for panel, name in zip(row, MEASURES, strict=True):
             here = points[(points.place == place) & (points.name == name)]
             ours = before[(before.place == place) & (before.name == name)].sort_values("x")
@@ -59,10 +59,10 @@ def curve(drawing: Drawing) -> Figure:
                 panel.vlines(line.x, line.low, line.high, color=color, linewidth=0.7, alpha=0.7)
             harm_axis(panel) if name == "harm" else percent_axis(panel)
             value_axis(panel, points.x.tolist())
-            if row is axes[-1]:
-                panel.set_xlabel(all_settings()[setting].label)
-    title_rows(axes, [place for place, _ in places], MEASURES)
+    for panel in sheet.axes[-1]:
+        panel.set_xlabel(all_settings()[setting].label)
+    title_rows(sheet.axes, [place for place, _ in places], MEASURES)
     caption = "After the last step, mean over seeds; bars are 95 % intervals (over seeds, or over "
     caption += "requests and paragraphs where there is one seed)."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, legend(looks, unedited=True), caption)
+    return finish(sheet, legend(looks, unedited=True), caption)

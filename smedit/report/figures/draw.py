@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from smedit.report.figures import Row, figures
+from smedit.report.figures import SUFFIXES, Row, figures
 from smedit.report.figures.style import refusal, save, theme
 
 log = logging.getLogger("smedit")
@@ -20,7 +20,7 @@ class CannotDrawError(Exception):
 
 
 def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> None:
-    """Write every figure as ``NAME.png`` and ``NAME.pdf``.
+    """Write every figure as ``NAME.png`` and ``NAME.svg``.
 
     One that cannot be drawn becomes a picture that says why, and stops nothing.
     """
@@ -37,5 +37,5 @@ def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> 
             except CannotDrawError as error:
                 log.warning("%s cannot be drawn: %s", name, error)
                 figure = refusal(str(error))
-            for suffix in ("png", "pdf"):
+            for suffix in SUFFIXES:
                 save(figure, out / f"{name}.{suffix}")

@@ -9,8 +9,8 @@ from smedit.report.figures import Drawing, Row, figure
 from smedit.report.figures.comparison import several_variants
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.points import at_last_values, means
-from smedit.report.figures.style import GREY, finish, panels, styles
-from smedit.report.metrics import HEADLINE, SCORES, is_headline
+from smedit.report.figures.style import GREY, finish, panels, styles, title_rows
+from smedit.report.metrics import HEADLINE, is_headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,10 +49,16 @@ def gains(drawing: Drawing) -> Figure:
     order = list(dict.fromkeys(points.pair))
     looks = styles(dict(zip(points.pair, points.method, strict=True)))
     places = list(dict.fromkeys(points.place))
-    drawn, axes = panels(
-        len(places), len(HEADLINE), 2.3, 0.55 + 0.2 * len(order), sharey=True, sharex=True
+    sheet = panels(
+        len(places),
+        len(HEADLINE),
+        2.3,
+        0.55 + 0.2 * len(order),
+        labels=order,
+        sharey=True,
+        sharex=True,
     )
-    for row, place in zip(axes, places, strict=True):
+    for row, place in zip(sheet.axes, places, strict=True):
         for panel, name in zip(row, HEADLINE, strict=True):
             here = points[(points.place == place) & (points.name == name)].set_index("pair")
             panel.axvline(0, color=GREY, linewidth=1, zorder=1)
@@ -63,13 +69,10 @@ def gains(drawing: Drawing) -> Figure:
                     panel.plot(point.value, at, **style)
             panel.set_yticks(range(len(order)), order)
             panel.set_ylim(len(order) - 0.5, -0.5)
-    for panel, name in zip(axes[0], HEADLINE, strict=True):
-        panel.set_title(SCORES[name].label if name in SCORES else name, fontsize=9)
-    for panel, place in zip(axes[:, 0], places, strict=True):
-        panel.set_ylabel(place, fontsize=9)
-    for panel in axes[-1]:
+    title_rows(sheet.axes, places, HEADLINE)
+    for panel in sheet.axes[-1]:
         panel.set_xlabel("percentage points gained")
     caption = "The same requests edited with and without it; bars are 95 % intervals (over seeds, "
     caption += "or over requests where there is one seed)."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, [], caption)
+    return finish(sheet, [], caption)

@@ -35,9 +35,9 @@ def phases(drawing: Drawing) -> Figure:
         v for v in dict.fromkeys(r["variant"] for r in drawing.rows) if v in set(table.variant)
     ]
     places = list(dict.fromkeys(table.place))
-    drawn, axes = panels(1, len(places), 3.0, 0.7 + 0.24 * len(order), sharey=True)
+    sheet = panels(1, len(places), 3.0, 0.7 + 0.24 * len(order), labels=order, sharey=True)
     entries = []
-    for panel, place in zip(axes[0], places, strict=True):
+    for panel, place in zip(sheet.axes[0], places, strict=True):
         start = dict.fromkeys(order, 0.0)
         for number, (phase, label) in enumerate(PHASES.items()):
             widths = [seconds.get((place, variant, phase), 0.0) for variant in order]
@@ -52,7 +52,7 @@ def phases(drawing: Drawing) -> Figure:
                 linewidth=0.5,
             )
             start = {v: s + w for (v, s), w in zip(start.items(), widths, strict=True)}
-            if panel is axes[0, 0]:
+            if panel is sheet.axes[0, 0]:
                 entries.append(bars)
         panel.set_title(place.replace("\n", ", "), fontsize=9)
         panel.set_xlabel("seconds per training step")
@@ -61,4 +61,4 @@ def phases(drawing: Drawing) -> Figure:
     caption = "Means over all training steps of a run, and over seeds; other jobs may have run on "
     caption += "the machine. In sequence, a step is a batch with all its backpropagation steps."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, entries, caption)
+    return finish(sheet, entries, caption)

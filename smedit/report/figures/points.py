@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from smedit.plan.settings import all_settings
+from smedit.plan.settings import all_settings, without_effect
 from smedit.report.figures import Drawing, axes_of, line_of
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.metrics import HEADLINE, is_headline
@@ -35,7 +35,7 @@ def measured(drawing: Drawing) -> pd.DataFrame:
     table = pd.concat(parts)
     if table.empty:
         raise CannotDrawError("there are no scores")
-    own = table[PLACE].astype(str).agg("|".join, axis=1)
+    own = table.groupby(PLACE, dropna=False, sort=False).ngroup()
     point = table.batches * 1000 + table.stage
     last = point == point.groupby(own).transform("max")
     lines = {row["variant"]: row["variant"] for row in drawing.rows}
@@ -60,10 +60,10 @@ def at_last_values(drawing: Drawing, table: pd.DataFrame) -> tuple[pd.DataFrame,
     for name in axes_of(drawing.rows):
         if name == drawing.setting or all_settings()[name].choice:
             continue
-        values = {(r["model"], r["dataset"]): r[name] for r in drawing.rows}
-        wanted = pd.Series(
-            [values[pair] for pair in zip(table.model, table.dataset, strict=True)], table.index
-        )
+        used = [row for row in drawing.rows if name not in without_effect(row)]
+        values = {(r["model"], r["dataset"]): r[name] for r in used}
+        pairs = zip(table.model, table.dataset, strict=True)
+        wanted = pd.Series([values.get(pair) for pair in pairs], table.index)
         present = pd.to_numeric(table[name], errors="coerce")
         fixed &= (present == pd.to_numeric(wanted)) | table[name].isna()
         distinct = list(dict.fromkeys(values.values()))

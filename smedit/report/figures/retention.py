@@ -48,8 +48,8 @@ def retention(drawing: Drawing) -> Figure:
     looks = styles({k: v for k, v in method_of(drawing).items() if k in set(points.line)})
     groups = families(drawing, list(looks))
     places = [(place, group) for place in dict.fromkeys(points.place) for group in groups]
-    drawn, axes = panels(len(places), len(MEASURES), 2.1, 1.9, sharex=True)
-    for row, (place, group) in zip(axes, places, strict=True):
+    sheet = panels(len(places), len(MEASURES), 2.1, 1.9, sharex=True)
+    for row, (place, group) in zip(sheet.axes, places, strict=True):
         for panel, name in zip(row, MEASURES, strict=True):
             here = points[(points.place == place) & (points.name == name)]
             for label in group:
@@ -61,11 +61,11 @@ def retention(drawing: Drawing) -> Figure:
                 panel.axhline(0, color=GREY, linewidth=1, zorder=1)
             harm_axis(panel) if name == "harm" else percent_axis(panel)
             panel.set_xlim(left=0)
-    title_rows(axes, [place for place, _ in places], MEASURES)
-    for panel in axes[-1]:
+    title_rows(sheet.axes, [place for place, _ in places], MEASURES)
+    for panel in sheet.axes[-1]:
         panel.set_xlabel("requests edited")
     caption = "All requests edited so far, mean over seeds; bars are 95 % intervals (over seeds, "
     caption += "or over requests and paragraphs where there is one seed). A line that ends early "
     caption += "diverged there."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, legend(looks, unedited=False), caption)
+    return finish(sheet, legend(looks, unedited=False), caption)

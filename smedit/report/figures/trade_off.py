@@ -45,8 +45,8 @@ def trade_off(drawing: Drawing) -> Figure:
     looks = styles({k: v for k, v in method_of(drawing).items() if k in set(points.line)})
     groups = families(drawing, list(looks))
     places = [(place, group) for place in dict.fromkeys(points.place) for group in groups]
-    drawn, axes = panels(len(places), len(HEADLINE), 2.5, 2.2, sharex=True)
-    for row, (place, group) in zip(axes, places, strict=True):
+    sheet = panels(len(places), len(HEADLINE), 2.5, 2.2, sharex=True)
+    for row, (place, group) in zip(sheet.axes, places, strict=True):
         for panel, name in zip(row, HEADLINE, strict=True):
             panel.axvline(0, color=GREY, linewidth=1, zorder=1)
             for label in group:
@@ -56,10 +56,10 @@ def trade_off(drawing: Drawing) -> Figure:
                     panel.plot(line.harm[:1], line[name][:1], **looks[label] | {"markersize": 8})
             percent_axis(panel)
             harm_axis(panel, "x")
-            if row is axes[-1]:
-                panel.set_xlabel("harm (nats per token)")
-    title_rows(axes, [place for place, _ in places], HEADLINE)
+    for panel in sheet.axes[-1]:
+        panel.set_xlabel("harm (nats per token)")
+    title_rows(sheet.axes, [place for place, _ in places], HEADLINE)
     caption = f"Each line goes through the values of: {all_settings()[drawing.setting].label}; the "
     caption += "large mark is the least of them. Better is up and left. Means over seeds."
     caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(drawn, legend(looks, unedited=False), caption)
+    return finish(sheet, legend(looks, unedited=False), caption)
