@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from smedit.data.facts import EditRequest, Prompt
 from smedit.engine.execution import Execution
 from smedit.engine.language_model import LanguageModel
-from smedit.run import jobs
+from smedit.run import opening
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
@@ -85,13 +85,13 @@ def make_requests(n, competing=False, start=0):
 def short_text(monkeypatch):
     """Two short paragraphs in the tiny tokenizer's words instead of the held-out text."""
     text = [("w1 w2 w3 w4", "w5 w6 w7"), ("w8 w9", "w10 w11 w12 w13")]
-    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda: text)
+    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda *_: text)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """A tiny model in the place of the one that a job names."""
     model = make_model()
-    monkeypatch.setattr(jobs, "load_model", lambda *_: model.model)
-    monkeypatch.setattr(jobs, "load_tokenizer", lambda _: model.tokenizer)
-    monkeypatch.setattr(jobs, "tried_way", lambda *_: "fast")
+    monkeypatch.setattr(opening, "load_model", lambda *_: model.model)
+    monkeypatch.setattr(opening, "load_tokenizer", lambda _: model.tokenizer)
+    monkeypatch.setattr(opening, "tried_way", lambda *_: "fast")

@@ -63,8 +63,12 @@ WAYS = {
 }
 """The fastest first."""
 
-TOLERANCE = 1e-4
-"""Largest difference, relative to the largest number, that rounding may make."""
+TOLERANCE = 1e-3
+"""Largest difference, relative to the largest number, that rounding may make.
+
+On an AMD EPYC the plain value gradients of SmolLM2 in float32 are 1.3e-4 from those in float64, the
+fast way's 4e-5: a bound of 1e-4 refused the better ones. What a wrong way changes begins at 4 %.
+"""
 
 COARSE = (torch.bfloat16, torch.float16)
 COARSE_TOLERANCE = 0.05
@@ -80,7 +84,7 @@ ROWS = ((3, 1), (4, 2), (5, 1), (11, 3))
 SHIFT = 0.5
 """Norm of the shift that is tried, relative to that of the weight: large enough to be seen."""
 
-VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "self_test": 1}
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "self_test": 2}
 """What an outcome holds for; the last counts changes of `WAYS` and of what is compared."""
 
 Numbers = dict[str, torch.Tensor]
@@ -288,8 +292,8 @@ def _check_causal(model: LanguageModel, sequence: TokenizedPrompt, logits: torch
     difference = relative_difference(prompt_only[-1:].float(), logits[:1])
     if difference > _tolerance(model):
         raise UserError(
-            f"{model.name}: what it predicts depends on later tokens (by {difference:.0%}), so it "
-            "is no causal language model; an encoder needs is_decoder: true in its config.json"
+            f"{model.name}: what it predicts depends on later tokens (by {100 * difference:.2g} %), "
+            "so it is no causal language model; an encoder needs is_decoder: true in its config.json"
         )
 
 
@@ -315,7 +319,7 @@ def _compare(
     worst = max(differences, key=differences.__getitem__)
     if differences[worst] <= _tolerance(model):
         return "", differences[worst]
-    return f"{worst} differ by {differences[worst]:.0%} of the largest", differences[worst]
+    return f"{worst} differ by {100 * differences[worst]:.2g} % of the largest", differences[worst]
 
 
 def _engine_numbers(model: LanguageModel, batch: TokenBatch, shifts: Numbers) -> Numbers:

@@ -127,6 +127,8 @@ class SequenceTrainer:
         DivergedError
             If a loss, gradient or shift is not finite; names method, pass and batch.
         """
+        if self.done == 0:
+            self._optimizer.zero_grad()
         self.done += 1
         try:
             self._total, measured = _train_on(
@@ -141,7 +143,6 @@ class SequenceTrainer:
     def end_pass(self) -> None:
         """Update the hypernetworks; the next pass starts from W₀."""
         self._optimizer.step()
-        self._optimizer.zero_grad()
         self._total, self.done, self.passes = {}, 0, self.passes + 1
 
     def forked(self) -> Editor:

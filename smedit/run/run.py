@@ -77,6 +77,7 @@ def run(
     rows = rows_of(settings["dataset"], splits, "train", settings["n_edits"] * largest)
     training = Training(make_editor(settings, model), model, settings, rows)
     saved.add("training", training)
+    longest = training
     if any(m["train_batches"] * settings["passes"] < training.done for m in left):
         training = Training(make_editor(settings, model), model, settings, rows)
         saved.parts["training"] = training
@@ -101,7 +102,9 @@ def run(
         saved.remove(key)
         if number < len(left):
             saved.save()
-    record.seconds["train"] = training.seconds
+    longest = max(longest, training, key=lambda each: each.done)
+    saved.parts["training"] = longest
+    record.seconds["train"] = longest.seconds
     record.memory_mb["evaluate"] = peak_memory_mb(model.device)
     if job["keep_editor"] and record.diverged is None:
         saved.save(kept)
@@ -116,7 +119,7 @@ def run(
         "identity": job["identity"],
         "engine": engine_checksum(),
         "environment": environment(model),
-        "training": training.steps,
+        "training": longest.steps,
         "evaluations": [record.evaluations[_key(m)] for m in asked],
         "seconds": record.seconds,
         "memory_mb": record.memory_mb,

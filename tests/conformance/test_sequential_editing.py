@@ -31,9 +31,8 @@ class Run(Released):
                 **{name: self.settings[name] for name in shared},
                 reg_power=2,
                 max_grad_norm=1.0,
-                back_depth=10,
+                back_depth=editor.method.back_depth,
                 time_decay=0.95,
-                passes=1,
             )
             self.steps = train_in_sequence(editor, self.model, batches, bp_steps, training)
             self.trained = {k: v.cpu().clone() for k, v in editor.state_dict().items()}

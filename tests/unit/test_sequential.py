@@ -6,7 +6,6 @@ from math import nan
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from conftest import make_model, make_requests
@@ -14,17 +13,19 @@ from smedit.data.worldfacts import load_facts
 from smedit.engine.batches import edit_batch
 from smedit.engine.editor import Editor, add_shifts
 from smedit.engine.fine_tuning import FineTuner
-from smedit.engine.held_out import HeldOutText, paragraphs
+from smedit.engine.held_out import HarmText, HeldOutText, paragraphs
 from smedit.engine.locality import kl_divergence, squared_norm
 from smedit.engine.losses import accumulate_edit_loss
-from smedit.engine.scores import Scorer
-from smedit.engine.sequential_training import SequenceSettings, train_in_sequence
+from smedit.engine.sequential_training import (
+    SequenceSettings,
+    SequenceTrainer,
+    looked_back_on,
+    train_in_sequence,
+)
 from smedit.engine.shift_rules import standardized_least_squares
-from smedit.engine.stream import Stream
 from smedit.engine.tracing import answer_loss, trace
 from smedit.errors import DivergedError
 from smedit.methods import load_method
-from smedit.run.stream_cell import measuring_points
 
 SETTINGS = SequenceSettings(
     meta_lr=1e-3,
@@ -34,7 +35,6 @@ SETTINGS = SequenceSettings(
     max_grad_norm=1e9,
     back_depth=3,
     time_decay=0.5,
-    passes=1,
 )
 
 
@@ -76,7 +76,9 @@ def test_the_accumulated_gradient_is_that_of_one_graph_per_batch(method):
     model = make_model()
     batches = make_batches(model, 2)
     editor = make_editor(model, method)
-    train_in_sequence(editor, model, batches, 2, dataclasses.replace(SETTINGS, meta_lr=0.0))
+    depth = 1 if method == "SMEdit" else SETTINGS.back_depth
+    settings = dataclasses.replace(SETTINGS, meta_lr=0.0, back_depth=depth)
+    train_in_sequence(editor, model, batches, 2, settings)
 
     whole = make_editor(model, method)
     total, loss = {}, 0.0
@@ -142,8 +144,7 @@ def test_every_step_has_its_own_network_and_rank():
 def test_each_pass_ends_with_one_update():
     model = make_model()
     editor = make_editor(model)
-    settings = dataclasses.replace(SETTINGS, passes=2)
-    steps = train_in_sequence(editor, model, make_batches(model, 3), 2, settings)
+    steps = train_in_sequence(editor, model, make_batches(model, 3), 2, SETTINGS, passes=2)
     assert [(s.training_pass, s.batch) for s in steps] == [
         (p, t) for p in (1, 2) for t in (1, 2, 3)
     ]
@@ -155,6 +156,26 @@ def test_each_pass_ends_with_one_update():
         for a, b in zip(once.parameters(), untouched.parameters(), strict=True)
     ]
     assert max(step) == pytest.approx(1e-3, rel=1e-2)  # Adam's first step is meta_lr long
+
+
+@pytest.mark.parametrize("method", ["SMEdit", "RLEdit"])
+def test_a_fork_is_the_editor_trained_on_less(method):
+    """And the training that it was forked from goes on as if nothing had happened."""
+    model = make_model()
+    batches = make_batches(model, 3)
+    trainer = SequenceTrainer(make_editor(model, method), model, 2, SETTINGS)
+    for t in range(2):
+        trainer.train_on(looked_back_on(batches, t, SETTINGS.back_depth))
+    fork = trainer.forked()
+    trainer.train_on(looked_back_on(batches, 2, SETTINGS.back_depth))
+    trainer.end_pass()
+    for n, trained in ((2, fork), (3, trainer.editor)):
+        alone = make_editor(model, method)
+        train_in_sequence(alone, model, batches[:n], 2, SETTINGS)
+        for ours, theirs in zip(
+            trained.state_dict().values(), alone.state_dict().values(), strict=True
+        ):
+            assert torch.equal(ours, theirs)
 
 
 def test_divergence_in_training_names_pass_and_batch():
@@ -176,84 +197,6 @@ def test_ultraedit_rule_is_its_formula(n, d_in):
     values = -0.3 * pseudo.square().sum(1, keepdim=True) * gradients
     expected = torch.linalg.solve(keys.T @ keys + torch.eye(d_in).double(), keys.T @ values)
     assert torch.allclose(shift, expected, atol=1e-9)
-
-
-# --- streams --------------------------------------------------------------------------------------
-
-
-def stream_points(model, editor, path, stop_after=None, identity="a"):
-    _, answers = Scorer(make_requests(18), model.tokenizer).score_unedited(model)
-    stream = Stream(editor, model, path, {"name": identity}, answers)
-    resumed = stream.resume()
-    if not resumed:
-        stream.save()
-    batches = [make_requests(3, start=3 * i) for i in range(6)]
-    if stop_after is not None:
-        batches = batches[:stop_after]
-    stream.run(batches, 2, minibatch=4, measure_at=[2, 4, 6])
-    return stream, resumed
-
-
-def numbers(stream):
-    varying = ("edit_seconds", "memory_mb")
-    return [{k: v for k, v in p.items() if k not in varying} for p in stream.points]
-
-
-@pytest.mark.parametrize("method", ["SMEdit", "UltraEdit", "FT-L"])
-def test_an_interrupted_stream_ends_with_the_same_numbers(method, tmp_path, short_text):
-    model = make_model()
-
-    def editor():
-        if method == "FT-L":
-            return FineTuner(load_method(method), lr=0.01, bound=0.1)
-        return make_editor(model, method)
-
-    whole, _ = stream_points(model, editor(), tmp_path / "whole")
-    stream_points(model, editor(), tmp_path / "cut", stop_after=3)
-    resumed, went_on = stream_points(model, editor(), tmp_path / "cut")
-    assert went_on
-    assert numbers(resumed) == numbers(whole)
-    assert [p["n_sequences"] for p in whole.points] == [2, 4, 6]
-    assert [len(p["scores"][0]["rows"]) for p in whole.points] == [6, 12, 18]
-    for name, shift in whole.total.items():
-        assert torch.equal(shift, resumed.total[name])
-
-
-@pytest.mark.parametrize("method", ["RLEdit", "UltraEdit", "FT-L"])
-def test_a_stream_holds_no_more_the_longer_it_is(method, tmp_path):
-    model = make_model()
-    kept = []
-    for n_batches in (2, 6):
-        editor = FineTuner(load_method(method), lr=0.01, bound=0.1)
-        if method != "FT-L":
-            editor = make_editor(model, method)
-        path = tmp_path / f"{n_batches}"
-        stream_points(model, editor, path, stop_after=n_batches)
-        kept.append({name: tensor.shape for name, tensor in load_file(path).items()})
-    assert kept[0] == kept[1]
-    assert any(name.startswith("shift.") for name in kept[0])
-
-
-def test_a_stream_goes_on_from_its_last_save_only(tmp_path, short_text):
-    """Batch 3 is edited again: the state was last saved at the measured point before it."""
-    model = make_model()
-    stream_points(model, make_editor(model), tmp_path / "cut", stop_after=3)
-    stream = Stream(make_editor(model), model, tmp_path / "cut", {"name": "a"}, [])
-    assert stream.resume()
-    assert stream.done == 2
-
-
-def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, short_text):
-    model = make_model()
-    stream_points(model, make_editor(model), tmp_path / "state", stop_after=2)
-    _, resumed = stream_points(model, make_editor(model), tmp_path / "state", identity="b")
-    assert not resumed
-
-
-def test_points_are_spread_evenly_and_end_with_the_stream():
-    assert measuring_points(8, 4) == [2, 4, 6, 8]
-    assert measuring_points(3, 2) == [2, 3]
-    assert measuring_points(2, 4) == [1, 2]
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------
@@ -317,6 +260,34 @@ def test_held_out_losses_are_those_of_the_plain_model(short_text):
             logits = torch.func.functional_call(model.model, weights, inputs).logits[0, -n:]
             expected = cross_entropy(logits, torch.tensor(sequence.answer_ids), reduction="sum")
             assert loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_harm_and_drift_are_those_of_the_plain_model(short_text):
+    model = make_model()
+    shifts = {n: 0.1 * torch.randn(model.shape(n)) for n in model.edit_modules}
+    weights = {f"{n}.weight": model.edited_weight(n, s) for n, s in shifts.items()}
+    for part in ("tune", "eval"):
+        text = HarmText(model, part)
+        (sequence,) = text.sequences
+        inputs, n = torch.tensor([sequence.input_ids]), len(sequence.answer_ids)
+        with torch.no_grad():
+            before = model.model(inputs).logits[0, -n:].log_softmax(-1)
+            after = torch.func.functional_call(model.model, weights, inputs).logits[0, -n:]
+        after = after.log_softmax(-1)
+        answers = torch.tensor(sequence.answer_ids)[:, None]
+        ((loss, drift, count),) = text.measure(shifts)
+        assert count == n
+        assert loss == pytest.approx(-after.gather(1, answers).sum().item(), rel=1e-4)
+        assert drift == pytest.approx((before.exp() * (before - after)).sum().item(), rel=1e-3)
+        ((loss, drift, _),) = text.measure({})
+        assert drift == 0
+        assert loss == pytest.approx(-before.gather(1, answers).sum().item(), rel=1e-4)
+
+
+def test_what_chooses_and_what_is_reported_see_different_paragraphs():
+    words = [{line for line, _ in paragraphs(2)[start::2]} for start in (0, 1)]
+    assert [len(part) for part in words] == [20, 20]
+    assert not words[0] & words[1]
 
 
 def test_the_text_holds_no_edited_fact():
