@@ -4,11 +4,11 @@
 import sys
 from pathlib import Path
 
-from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
-from smedit.plan.config_files import check_files
+from smedit.benchmark.settings import check_enough_rows, models_of, published, read_settings
 from smedit.errors import UserError, located, message
 from smedit.models.module_names import expand_modules
-from smedit.plan.stream_grid import stream_hyperparameters
+from smedit.plan.catalogue import catalogue
+from smedit.plan.config_files import check_files
 
 DEFAULT, SMOKE_TEST = [
     Path(workflow.basedir, f"../config/{name}.yaml").resolve()
@@ -34,18 +34,19 @@ onstart:
 BENCHMARK_FILES = {
     name: ROOT / f"config/{name}.yaml" for name in ("benchmark", "benchmark-gpu")
 }
+KNOWN = {kind: catalogue(kind) for kind in ("models", "datasets")}
 
 try:
     BENCHMARKS = {
         name: read_settings(
-            path, config, ROOT / "workflow/schemas/benchmark.schema.yaml"
+            path, KNOWN, ROOT / "workflow/schemas/benchmark.schema.yaml"
         )
         for name, path in BENCHMARK_FILES.items()
     }
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
     if workflow.is_main_process:
         for name, settings in BENCHMARKS.items():
-            check_enough_rows(BENCHMARK_FILES[name], settings, config)
+            check_enough_rows(BENCHMARK_FILES[name], settings, KNOWN)
             with located(BENCHMARK_FILES[name]):
                 check_models(settings["models"])
 except (UserError, OSError) as error:
@@ -55,20 +56,19 @@ except (UserError, OSError) as error:
 def benchmark_job(w):
     """Settings of one benchmark, as the command line takes them."""
     settings = BENCHMARKS[w.benchmark]
-    models = config["models"] | settings["models"]
+    models = KNOWN["models"] | settings["models"]
     return as_json(
         {
             "settings": settings,
             "models": {
                 name: {
-                    "model_folder": f"resources/models/{name}",
+                    "model_folder": model_folder(name),
                     "edit_modules": expand_modules(models[name]["edit_modules"]),
                 }
                 for name in models_of(settings)
             },
-            "dataset_spec": config["datasets"][settings["dataset"]],
-            "hyperparameters": config["hyperparameters"],
-            "stream_hyperparameters": stream_hyperparameters(config),
+            "dataset_spec": KNOWN["datasets"][settings["dataset"]],
+            "hyperparameters": published(),
         }
     )
 

@@ -1,6 +1,6 @@
 """Training in sequence, variant after variant in turns, so that a slow spell meets them all.
 
-What is timed is what a stream's job calls training (`smedit.run.stream_cell.train`).
+What is timed is a run's training (`smedit.run.training`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from smedit.benchmark.pieces import Variant
-from smedit.benchmark.process import Task, device_name, in_new_process, save_states
+from smedit.benchmark.process import Task, device_name, in_new_process, opened, save_states
 from smedit.benchmark.table import Row, row
 from smedit.data.readers import load_requests
 from smedit.engine.clock import Clock
-from smedit.run.jobs import make_editor, open_model
-from smedit.run.stream_cell import train
+from smedit.plan.variants import resolve
+from smedit.run.opening import make_editor
+from smedit.run.training import Training
 
 COST = 3.0
 """Rough cost of a request and step, as in `Task`: batches are small, and RLEdit looks back."""
@@ -27,7 +28,7 @@ class InSequencePart:
     Parameters
     ----------
     job
-        A model's, as in `PathsPart`, with the hyperparameters of streams.
+        A model's, as in `PathsPart`.
     section
         ``in_sequence`` of the settings.
     folder
@@ -90,18 +91,22 @@ def measure_in_sequence(
     dict
         ``seconds``: per variant, seconds per request of each repetition; ``device``: its name.
     """
-    model = open_model(job, states)
+    model = opened(job, states)
     splits = load_requests(job["dataset"], job["dataset_spec"], job["seed"])
-    # Another pass would only repeat the first.
-    stream = {key: section[key] for key in ("n_edits", "train_sequences")} | {"passes": 1}
+    n_edits, n_batches = section["n_edits"], section["train_sequences"]
+    rows = splits.train[: n_edits * n_batches]
     seconds: list[list[float]] = [[] for _ in variants]
     for repetition in range(section["repetitions"] + 1):
         for variant, mine in zip(variants, seconds, strict=True):
-            settings = {**vars(variant), **stream, "seed": job["seed"]}
-            editor = make_editor(settings, job["hyperparameters"], model, variant.bp_steps)
+            given = {name: job[name] for name in ("model", "dataset", "seed")}
+            given |= {**vars(variant), "protocol": "sequential", "n_edits": n_edits}
+            settings = vars(resolve(given | job["hyperparameters"], job["edit_modules"])[0])
             clock = Clock(model.device)
             with clock.phase("train"):
-                steps = train({**job, "settings": settings}, model, editor, splits)
+                training = Training(make_editor(settings, model), model, settings, rows)
+                for _ in training.up_to(n_batches):
+                    pass
+                training.editor()  # with the update that ends the pass
             if repetition:
-                mine.append(clock.seconds["train"] / (section["n_edits"] * len(steps)))
+                mine.append(clock.seconds["train"] / (n_edits * n_batches))
     return {"seconds": seconds, "device": device_name(model.device)}

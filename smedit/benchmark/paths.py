@@ -51,7 +51,7 @@ class PathsPart:
     Parameters
     ----------
     job
-        A model's, as in `smedit.run.jobs.open_model`, with data and hyperparameters.
+        A model's, as in `smedit.benchmark.process.opened`, with data and hyperparameters.
     section
         ``paths`` of the settings.
     folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from smedit.benchmark.table import PATHS
+from smedit.benchmark.table import PATHS, label_of
 from smedit.data.facts import EditRequest
 from smedit.engine.batches import EditBatch, TokenBatch, edit_batch, token_batch
 from smedit.engine.clock import Clock
@@ -21,7 +21,7 @@ from smedit.engine.meta_training import TrainingSettings, TrainingStep, meta_tra
 from smedit.engine.scores import Scorer
 from smedit.engine.tokenization import TokenizedPrompt
 from smedit.errors import UserError
-from smedit.methods import Locality, load_method, variant_name
+from smedit.methods import Locality, load_method
 
 TRAINING, EDITING = "training batch", "edit and score"
 """The two pieces of work that are timed."""
@@ -67,7 +67,7 @@ class Variant:
     @property
     def label(self) -> str:
         """As in the tables of scores: ``MALMEN + MBPS``."""
-        return variant_name(self.method, self.bp_steps, self.locality)
+        return label_of(self.method, self.bp_steps, self.locality)
 
 
 class Work:

@@ -34,7 +34,7 @@ from smedit.engine.execution import Execution
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.memory import peak_memory_mb
 from smedit.errors import UserError
-from smedit.run.jobs import open_model
+from smedit.run.opening import open_model
 
 FLOPS = {
     **flop_registry,
@@ -106,6 +106,13 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def opened(job: Mapping[str, Any], states: Path | None = None) -> LanguageModel:
+    """Open a part's model: a job has ``model``, ``model_folder``, ``edit_modules``, ``precision``,
+    ``device`` and ``threads``.
+    """  # noqa: D205
+    return open_model({**job, "settings": job}, states)
+
+
 def make_work(job: Mapping[str, Any], model: LanguageModel, variant: Variant, n_edits: int) -> Work:
     """Make the training batch of a variant from the first rows of the ``train`` split."""
     requests = _requests(job, "train", n_edits)
@@ -140,7 +147,7 @@ def open_fast(job: Mapping[str, Any], states: Path | None = None) -> LanguageMod
     UserError
         If it does not.
     """
-    model = open_model(job, states)
+    model = opened(job, states)
     if model.execution != Execution():
         raise UserError(
             f"benchmark: {job['model']} does not allow the fast way to run it; name another model"

@@ -33,8 +33,8 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
     ----------
     job
         ``settings`` (a file like ``config/benchmark.yaml``), ``models`` (name →
-        ``model_folder``, ``edit_modules``), ``dataset_spec``, ``hyperparameters`` and
-        ``stream_hyperparameters``.
+        ``model_folder``, ``edit_modules``), ``dataset_spec`` and ``hyperparameters``
+        (those of `smedit.benchmark.settings.PUBLISHED`).
     out
         The table to write; a summary is written beside it as ``.txt``.
     """
@@ -58,7 +58,6 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
                 if name == "paths":
                     parts.append(PathsPart(mine, section, folder))
                 elif name == "in_sequence":
-                    mine["hyperparameters"] = job["stream_hyperparameters"]
                     parts.append(InSequencePart(mine, section, folder))
                 else:
                     parts.append(PointsPart(name, mine, section, folder))

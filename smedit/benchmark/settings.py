@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from smedit.data.readers import splits_before_jobs
 from smedit.errors import UserError, located, nearest
 from smedit.methods import load_method
-from smedit.plan.config import check_schema
+from smedit.plan.config import check_values
 from smedit.plan.config_files import read_file
+from smedit.plan.settings import Settings, declared
+
+PUBLISHED = ("minibatch", "meta_lr", "loc_coef", "reg_coef", "max_grad_norm", "lr")
+"""The settings that everything is measured with, at their published values."""
 
 PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
+
+
+def published() -> dict[str, Any]:
+    """Name → published value of the settings that everything is measured with."""
+    return {name: declared(Settings)[name].default for name in PUBLISHED}
 
 
 def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> dict[str, Any]:
@@ -35,7 +46,7 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     """
     settings = read_file(path)
     with located(path):
-        check_schema(settings, schema_file)
+        check_values(settings, yaml.safe_load(schema_file.read_text(encoding="utf-8")))
     clash = sorted(set(settings["models"]) & set(config["models"]))
     if clash:
         raise UserError(f"{path}: models: {clash[0]!r} is also a model of the configuration")
@@ -43,7 +54,7 @@ def read_settings(path: Path, config: Mapping[str, Any], schema_file: Path) -> d
     for part, section in parts_of(settings).items():
         for entry in [*section["methods"], *section.get("ablation", [])]:
             try:
-                how = load_method(entry["method"]).stream_training
+                how = load_method(entry["method"]).training
             except UserError as error:
                 raise UserError(f"{path}: {part}: {error}") from None
             if part == "in_sequence" and how != part:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress
 
-from smedit.methods import variant_name
+from smedit.methods import load_method
+from smedit.plan.variants import variant_name
 
 KEYS = [
     "part",
@@ -113,9 +114,17 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``label``: the variant's name, empty where a row belongs to none."""
     names = table[["method", "bp_steps", "locality"]]
     labels = [
-        variant_name(*values) if here else ""
+        label_of(*values) if here else ""
         for values, here in zip(
             names.itertuples(index=False), names.notna().all(axis=1), strict=True
         )
     ]
     return table.assign(label=labels)
+
+
+def label_of(method: str, bp_steps: int, locality: str) -> str:
+    """A variant's name, as in the tables of scores: ``MALMEN + MBPS``."""
+    usual = load_method(method)
+    changes = {"bp_steps": int(bp_steps), "locality": locality}
+    own = {"bp_steps": usual.bp_steps, "locality": usual.locality}
+    return variant_name(method, {k: v for k, v in changes.items() if v != own[k]})

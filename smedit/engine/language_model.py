@@ -166,7 +166,7 @@ class LanguageModel:
         missing = [s for s in by_inputs.values() if s not in self.states]
         if not missing:
             return 0
-        self._check_tokens(missing)
+        self.check_tokens(missing)
         if not self.execution.frozen_once:
             return 0
         for chunk in self.chunks(token_batch(missing, minibatch=len(missing))):
@@ -198,7 +198,8 @@ class LanguageModel:
                 self.states[sequence] = Frozen(states, finals[row].clone())
         return len(missing)
 
-    def _check_tokens(self, sequences: Sequence[TokenizedPrompt]) -> None:
+    def check_tokens(self, sequences: Sequence[TokenizedPrompt]) -> None:
+        """Check that the model knows all tokens; a `UserError` if the tokenizer is another's."""
         largest = max(max(*s.input_ids, *s.answer_ids) for s in sequences)
         if largest >= self.vocabulary:
             raise UserError(

@@ -292,8 +292,9 @@ def _check_causal(model: LanguageModel, sequence: TokenizedPrompt, logits: torch
     difference = relative_difference(prompt_only[-1:].float(), logits[:1])
     if difference > _tolerance(model):
         raise UserError(
-            f"{model.name}: what it predicts depends on later tokens (by {100 * difference:.2g} %), "
-            "so it is no causal language model; an encoder needs is_decoder: true in its config.json"
+            f"{model.name}: what it predicts depends on later tokens (by {100 * difference:.2g} "
+            "%), so it is no causal language model; an encoder needs is_decoder: true in its "
+            "config.json"
         )
 
 

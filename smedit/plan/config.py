@@ -271,9 +271,13 @@ def _remedy(split: str, splits: Splits, needed: Mapping[str, int]) -> str:
 
 def _explained(error: jsonschema.ValidationError) -> SettingError:
     if error.validator == "oneOf":  # the form that was meant is the one whose type is right
-        return _explained(min(error.context, key=lambda e: (e.validator == "type", not e.path)))
+        return _explained(min(error.context, key=_likely))
     where = ".".join(str(part) for part in error.absolute_path) or "top level"
     return SettingError(where, _problem(error))
+
+
+def _likely(error: jsonschema.ValidationError) -> tuple[bool, bool, bool]:
+    return error.validator == "type", error.validator != "pattern", not error.path
 
 
 def _problem(error: jsonschema.ValidationError) -> str:

@@ -113,6 +113,7 @@ def _named(kind: str) -> dict[str, Any]:
     """Names of the catalogue, or names with what they are; null leaves one out."""
     mapped = {
         "type": "object",
+        "minProperties": 1,
         "propertyNames": {"$ref": "#/$defs/name"},
         "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]},
     }

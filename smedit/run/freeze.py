@@ -55,6 +55,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
     ]
     scorers = {split: Scorer(part, model.tokenizer) for split, part in rows.items() if part}
+    model.check_tokens(sequences)
     texts = {part: HarmText(model, part) for part in PARTS}
     whole_text = text_that_fits(model, needed=job["sequential"])
     for each in [*scorers.values(), *([whole_text] if whole_text else [])]:

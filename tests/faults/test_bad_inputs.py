@@ -17,17 +17,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_jobs import QA, make_freeze, make_job
 
 from conftest import make_model
 from smedit.cli import main
 from smedit.data.readers import FLAT_FILES, ZSRE_FILES, load_requests
 from smedit.errors import UserError
 from smedit.models.architectures import check_models
-from smedit.plan.config import check_config, check_data
+from smedit.plan.catalogue import named
+from smedit.plan.config import check_data, completed
+from smedit.plan.plan import make_plan
 from smedit.store.results import write_result
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAN, INFINITY = float("nan"), float("inf")
@@ -37,7 +39,7 @@ NAN, INFINITY = float("nan"), float("inf")
 
 LLAMA = "models/tiny-llama"
 DATA = "datasets/worldfacts-qa"
-MEND = "experiments/data_size/methods/0"
+MBPS = "experiments/in_batches/methods/2"
 ZSRE_HUB = {"format": "zsre", "target": "alt", "source": "hub", "repository": "a/b"}
 WHEEL = {"name": "some-wheel", "version": "1.0", "member": "model.gguf"}
 
@@ -61,25 +63,25 @@ def without_files():
 
 CONFIGURATIONS = [
     # numbers
-    ("hyperparameters/lr", True, "hyperparameters.lr: True is not of type 'number'"),
-    ("hyperparameters/lr", "1e-5", "'1e-5' is not of type 'number'; write it without quotes, and"),
-    ("hyperparameters/lr", 1e308, "hyperparameters.lr: the number is too large; the largest is 3e"),
-    ("hyperparameters/lr", -INFINITY, "hyperparameters.lr: -inf is not a finite number"),
-    ("hyperparameters/lr", None, "hyperparameters.lr: None is not of type 'number'"),
-    ("hyperparameters/loc_coef", -0.1, "loc_coef: -0.1 is less than the minimum of 0"),
-    ("hyperparameters/minibatch", 2.0, "minibatch: 2.0 is not of type 'integer'; write 2"),
-    ("hyperparameters/rank", 10**6, "rank: 1000000 is greater than the maximum of 65536"),
-    ("tuning/grid/SMEdit/lr", [1e-3, NAN], "tuning.grid.SMEdit.lr.1: nan is not a finite number"),
-    ("tuning/grid/SMEdit/lr", [1e-3, 1e-3], "[0.001, 0.001] has non-unique elements"),
-    ("tuning/grid/SMEdit/lr", [], "tuning.grid.SMEdit.lr: [] should be non-empty"),
+    ("lr", True, "lr: True is not of type 'number'"),
+    ("lr", "1e-5", "'1e-5' is not of type 'number'; write it without quotes, and"),
+    ("lr", 1e308, "lr: the number is too large; the largest is 3e"),
+    ("lr", -INFINITY, "lr: -inf is not a finite number"),
+    ("lr", None, "lr: None is not of type 'number'"),
+    ("loc_coef", -0.1, "loc_coef: -0.1 is less than the minimum of 0"),
+    ("minibatch", 2.0, "minibatch: 2.0 is not of type 'integer'; write 2"),
+    ("rank", 10**6, "rank: 1000000 is greater than the maximum of 65536"),
+    ("experiments/search/lr", [1e-3, NAN], "experiments.search.lr.1: nan is not a finite number"),
+    ("experiments/search/lr", [1e-3, 1e-3], "[0.001, 0.001] has non-unique elements"),
+    ("experiments/search/lr", [], "experiments.search.lr: [] should be non-empty"),
     ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [10**400], "seeds.0: the number is too large; the largest is 9.0072e+15"),
     ("threads", 0, "threads: 0 is less than the minimum of 1"),
     ("threads", 10**6, "threads: 1000000 is greater than the maximum of 1024"),
-    (f"{MEND}/bp_steps", -2, "methods.0.bp_steps: -2 is less than the minimum of 1"),
-    (f"{MEND}/bp_steps", [1, 1], "methods.0.bp_steps: [1, 1] has non-unique elements"),
-    ("sequential/hyperparameters/time_decay", 1.5, "time_decay: 1.5 is greater than the maximum"),
+    (f"{MBPS}/bp_steps", -2, "methods.2.bp_steps: -2 is less than the minimum of 1"),
+    (f"{MBPS}/bp_steps", [1, 1], "methods.2.bp_steps: [1, 1] has non-unique elements"),
+    ("time_decay", 1.5, "time_decay: 1.5 is greater than the maximum"),
     # names and folders
     ("results_dir", "a b; rm -rf c", "results_dir: 'a b; rm -rf c' is not a plain path; use"),
     ("results_dir", "../x", "results_dir: '../x' begins with '-' or has a part '.' or '..'; leave"),
@@ -129,49 +131,51 @@ CONFIGURATIONS = [
 def test_a_bad_configuration(key, value, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
+    config |= copy.deepcopy({kind: named(config, kind) for kind in ("models", "datasets")})
     *path, last = key.split("/")
     place = config
     for part in path:
         place = place[int(part) if part.isdigit() else part]
     place[last] = value
     with pytest.raises(UserError) as caught:
-        check_config(config, SCHEMA)
-        check_data(config)
-        check_models(config["models"])
+        plan = make_plan(completed(config))
+        check_data(plan)
+        check_models(plan.models)
     assert message in str(caught.value)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 700
     assert str(caught.value).isprintable()
 
 
 def test_a_configuration_that_is_none():
     for config in (None, [], "text", 7):
         with pytest.raises(UserError, match=r"^top level: .* is not of type 'object'"):
-            check_config(config, SCHEMA)
+            completed(config)
     config = {}
     config["models"] = config
     with pytest.raises(
         UserError, match="top level: holds itself, or is nested too deeply; write it"
     ):
-        check_config(config, SCHEMA)
+        completed(config)
 
 
-TOO_LONG = f"datasets={{worldfacts-qa: {{source: folder, data_dir: {'x/' * 3000}}}}}"
+FOLDER = "{format: zsre, target: alt, source: folder, data_dir: "
+TOO_LONG = f"datasets={{worldfacts-qa: {FOLDER}{'x/' * 3000}}}}}"
 """A path at which the system fails, as at one below a folder that one may not enter."""
 
 RUNS = [
-    ("lr: .nan", [], "error: FILE: hyperparameters.lr: nan is not a finite number"),
+    ("lr: .nan", [], "error: FILE: lr: nan is not a finite number"),
     ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
 ]
 MORE_RUNS = [
     (
         "lr: 1e-3",
         [],
-        "error: FILE: hyperparameters.lr: '1e-3' is not of type 'number'; write it without quotes",
+        "error: FILE: lr: '1e-3' is not of type 'number'; write it without quotes",
     ),
     (
         "lr: [",
         [],
-        "error: FILE, line 38: not YAML (expected ',' or ']', but got ':'); use spaces, the",
+        "error: FILE, line 17: not YAML (expected ',' or ']', but got ':'); use spaces, the",
     ),
     ("lr: 0.1", ["seeds=0"], "error: config: seeds: 0 is not of type 'array'; write [0]"),
     ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
@@ -184,7 +188,7 @@ RUNS += [pytest.param(*case, marks=pytest.mark.long) for case in MORE_RUNS]
 def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
     smoke = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
     file = tmp_path / "bad.yaml"
-    file.write_text(re.sub(r"(?m)^  lr: .*$", f"  {lr}", smoke))
+    file.write_text(re.sub(r"(?m)^lr: .*$", lr, smoke))
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", str(file)]
     command += ["--config", *overrides] if overrides else []
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -240,30 +244,10 @@ def test_a_job_of_a_run_does_not_read_the_data_again(tmp_path):
 
 # --- commands -------------------------------------------------------------------------------------
 
-HYPER = {
-    **{"minibatch": 2, "meta_lr": 1e-3, "loc_coef": 0.6, "max_grad_norm": 1.0, "lr": 1e-2},
-    **{"reg_coef": 0.01, "rank": 8, "n_blocks": 2},
-}
-SETTINGS = {
-    **{"model": "tiny", "dataset": "d", "method": "SMEdit", "bp_steps": 2, "locality": "norm"},
-    **{"adam_repeats": 2, "train_from": "original", "n_edits": 2, "train_batches": 1, "seed": 0},
-}
-JOB = {
-    "model": "tiny",
-    "model_folder": "unused",
-    "edit_modules": ["model.layers.2.mlp.down_proj"],
-    "precision": "float32",
-    "device": "cpu",
-    "threads": 1,
-    "dataset": "d",
-    "dataset_spec": {"format": "zsre", "source": "builtin", "target": "alt"},
-    "seed": 0,
-}
-FREEZE = {**JOB, "minibatch": 2, "held_out": False, "rows": {"train": 2, "tune": 1, "eval": 2}}
-CELL = {
-    **JOB,
-    **{"split": "eval", "eval_edits": 2, "settings": SETTINGS, "hyperparameters": HYPER},
-}
+SMALL = {"n_edits": 2, "n_requests": 2, "edit_modules": ["model.layers.2.mlp.down_proj"]}
+ROWS = {"train": 2, "tune": 1, "eval": 2}
+FREEZE = make_freeze(rows=ROWS, sequential=False, dataset="d", **SMALL)
+RUN = make_job(dataset="d", **SMALL)
 
 
 def refused(capsys, *arguments):
@@ -440,26 +424,35 @@ def having(job, part, **changes):
     return json.dumps({**job, part: {**job[part], **changes}})
 
 
+def measured(**changes):
+    return json.dumps({**RUN, "asked": [{**RUN["asked"][0], **changes}]})
+
+
 JOBS = [
     ("freeze", "{", "argument --job: not JSON: Expecting property name enclosed in double quotes"),
     ("freeze", "[" * 100_000, "argument --job: not JSON: maximum recursion depth exceeded"),
     ("freeze", "7", "--job: top level: 7 is not of type 'object'"),
-    ("freeze", without(FREEZE, "threads"), "--job: top level: the key 'threads' is missing"),
+    ("freeze", without(FREEZE, "device"), "--job: top level: the key 'device' is missing"),
     ("freeze", having(FREEZE, "rows", evl=3), "--job: rows: unknown key 'evl'; did you mean 'eva"),
-    ("freeze", json.dumps({**FREEZE, "threads": "two"}), "threads: 'two' is not of type 'integer'"),
+    (
+        "freeze",
+        having(FREEZE, "settings", threads="two"),
+        "threads: 'two' is not of type 'integer'",
+    ),
     ("freeze", json.dumps({**FREEZE, "device": "gpu"}), "device: unknown value 'gpu'; did you me"),
-    ("freeze", json.dumps({**FREEZE, "edit_modules": []}), "edit_modules: [] should be non-empty"),
+    ("freeze", having(FREEZE, "settings", edit_modules=[]), "edit_modules: [] should be non-empty"),
     ("freeze", having(FREEZE, "rows", eval=10**6), "1000000 rows of the eval split are needed, th"),
-    ("run-cell", without(CELL, "settings", "method"), "--job: settings: the key 'method' is miss"),
-    ("run-cell", having(CELL, "settings", method="SMEdt"), "'SMEdt'; did you mean 'SMEdit'? known"),
-    ("run-cell", having(CELL, "settings", method="FT-L"), "FT-L edits in sequence only; use run-s"),
-    ("run-cell", json.dumps({**CELL, "eval_edits": 1}), "1 requests are fewer than n_edits 2; us"),
-    ("run-cell", having(CELL, "settings", bp_steps=0), "settings.bp_steps: 0 is less than the mi"),
-    ("run-cell", having(CELL, "settings", n_edits=2.0), "2.0 is not of type 'integer'; write 2"),
-    ("run-cell", having(CELL, "hyperparameters", lr=NAN), "hyperparameters.lr: nan is not a fini"),
-    ("run-cell", having(CELL, "hyperparameters", lr=-INFINITY), "lr: -inf is not a finite number"),
-    ("run-cell", json.dumps({**CELL, "split": "train"}), "split: unknown value 'train'; known: ev"),
-    ("run-stream", json.dumps(CELL), "--job: hyperparameters: the key 'reg_power' is missing"),
+    ("run", without(RUN, "settings", "method"), "--job: settings: the key 'method' is missing"),
+    ("run", having(RUN, "settings", method="SMEdt"), "'SMEdt'; did you mean 'SMEdit'? known"),
+    ("run", having(RUN, "settings", shift_rule="x"), "unknown shift rule 'x'; known: least_squ"),
+    ("run", having(RUN, "settings", shift_rule="a:x"), "shift rule 'a:x': No module named 'a'; c"),
+    ("run", measured(n_requests=1), "1 requests are fewer than n_edits 2; use more, or a smaller"),
+    ("run", having(RUN, "settings", bp_steps=0), "settings.bp_steps: 0 is less than the minimum"),
+    ("run", having(RUN, "settings", n_edits=2.0), "2.0 is not of type 'integer'; write 2"),
+    ("run", having(RUN, "settings", lr=NAN), "settings.lr: nan is not a finite number"),
+    ("run", having(RUN, "settings", lr=-INFINITY), "lr: -inf is not a finite number"),
+    ("run", measured(rows="train"), "asked.0.rows: unknown value 'train'; known: eval, tune"),
+    ("run", json.dumps({**RUN, "asked": []}), "--job: asked: [] should be non-empty"),
     ("benchmark", "{}", "--job: top level: the key 'settings' is missing"),
 ]
 
@@ -469,10 +462,10 @@ def freezer(tmp_path_factory):
     """What `freeze` writes for these jobs."""
     folder, model = tmp_path_factory.mktemp("frozen"), make_model()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smedit.run.jobs.load_model", lambda *_: model.model)
-        patch.setattr("smedit.run.jobs.load_tokenizer", lambda _: model.tokenizer)
-        patch.setattr("smedit.run.jobs.tried_way", lambda *_: "fast")
-        arguments = freeze(folder, JOB["dataset_spec"])
+        patch.setattr("smedit.run.opening.load_model", lambda *_: model.model)
+        patch.setattr("smedit.run.opening.load_tokenizer", lambda _: model.tokenizer)
+        patch.setattr("smedit.run.opening.tried_way", lambda *_: "fast")
+        arguments = freeze(folder, QA)
         assert main([str(argument) for argument in arguments]) == 0
     return folder
 
@@ -499,11 +492,16 @@ def prepare(spec, out="m"):
 
 
 def cell(*more):
-    return ["run-cell", "--job", json.dumps(CELL), *more]
+    return ["run", "--job", json.dumps(RUN), *more]
 
 
-def choose(results):
-    return ["choose", "--results", results, "--model", "tiny", "--out", "x"]
+def chosen(*more):
+    wanted = {"search": "s", "variant": "SMEdit", "names": ["lr"]}
+    return ["run", "--job", json.dumps({**RUN, "chosen": wanted}), *more]
+
+
+def show(*more):
+    return ["show", "--results", "folder", *more]
 
 
 FROZEN = ("--states", "states.safetensors", "--before", "before.json")
@@ -515,17 +513,17 @@ COMMANDS = [
     (cell(*FROZEN, "--out", "folder"), "argument --out: folder is a folder; name a file in it"),
     (cell("--states", "no", "--before", "before.json", "--out", "x"), "no: is missing"),
     (cell(*FROZEN[:2], "--before", "no", "--out", "x"), "no: cannot be read (No such file or dir"),
-    (cell(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
+    (chosen(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
     (
         cell(*FROZEN[:2], "--before", "other.json", "--out", "x"),
         "other.json: has no 'made_for', so",
     ),
     (
-        cell(*FROZEN, "--out", "x", "--chosen", "other.json"),
+        chosen(*FROZEN, "--out", "x", "--chosen", "other.json"),
         "other.json: has no 'chosen', so",
     ),
-    (choose("other.json"), "other.json: has no 'scores', so another command wrote it; name the"),
-    (choose("no.json"), "no.json: cannot be read (No such file or"),
+    (show(), "folder/summary.csv: there is no summary yet; run the workflow, or name --results"),
+    (show("--failed", "a"), "--failed: 0 runs begin with 'a'; folder/runs.csv lists all runs"),
     (prepare({}), "--spec: top level: the key 'source' is missing"),
     (prepare({"source": "path", "path": 7}), "--spec: path: 7 is not of type 'string'"),
     (prepare({"source": "path", "path": "no"}), "model 'm': path no is not a folder; correct the"),
@@ -551,9 +549,9 @@ def test_a_bad_command(arguments, message, frozen, tmp_path, capsys, monkeypatch
 
 
 def test_a_whole_number_as_step_size_is_taken(frozen, tmp_path):
-    job = having(CELL, "hyperparameters", lr=1)
+    job = having(RUN, "settings", lr=1)
     files = ["--states", *map(str, frozen), "--out", str(tmp_path / "x")]
-    assert main(["run-cell", "--job", job, *files]) == 0
+    assert main(["run", "--job", job, *files]) == 0
 
 
 @pytest.mark.parametrize(
@@ -568,7 +566,7 @@ def test_too_little_memory(error, frozen, tmp_path, capsys, monkeypatch):
     def train(*_, **__):
         raise error
 
-    monkeypatch.setattr("smedit.run.experiment.meta_train", train)
+    monkeypatch.setattr("smedit.run.training.Training.up_to", train)
     capsys.readouterr()
     line = refused(capsys, *cell("--states", *frozen, "--out", tmp_path / "x"))
     assert "memory" in line
@@ -630,7 +628,7 @@ MODEL_FILES = {
     ),
     "another model's tokenizer": (
         lambda f: change_json(f / "tokenizer.json", added_tokens=[new_token(5000)]),
-        "m: its tokenizer gives token 512, its vocabulary ends at 511; use the tokenizer that bel",
+        "its tokenizer gives token 512, its vocabulary ends at 511; use the tokenizer that bel",
     ),
 }
 

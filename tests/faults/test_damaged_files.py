@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from damage import alter, cut, empty
+from run_jobs import call, make_freeze, make_job, numbers, run_job
 from runs import ROOT, copy_suite
 from safetensors.torch import load_file, save_file
 from test_bad_inputs import dataset, text
-from test_cli import make_job
-from test_stream_cell import fail_in_batch, run_stream, stream_job
+from test_run import fail_at
 
-from smedit.cli import main
 from smedit.errors import UserError
 from smedit.models.model_sources import load_tokenizer, prepare_model
+from smedit.run import evaluate
 from smedit.store.files import refuse, set_refused_aside
 from smedit.store.results import read_result, write_result
 from smedit.store.sums import check_sums, write_sums
@@ -33,53 +33,52 @@ def tiny_everything(tiny, short_text):
     """A tiny model, and two short paragraphs as its held-out text."""
 
 
-def run_cell(folder):
-    """Make what a cell reads if it is missing, as the workflow would, then run the cell."""
-    states, before, chosen = (folder / name for name in INPUTS)
-    if not (states.exists() and before.exists()):
-        job = make_job(rows={"train": 8, "tune": 4, "eval": 8}, held_out=False)
-        files = ["--out", states, "--before", before]
-        assert main([str(a) for a in ["freeze", "--job", json.dumps(job), *files]]) == 0
-    if not chosen.exists():
+WANTED = {"search": "s", "variant": "SMEdit", "names": ["lr", "reg_coef"]}
+SMALL = make_freeze(rows={"train": 8, "tune": 4, "eval": 8}, sequential=False)
+
+
+def run(folder):
+    """Make what a run reads if it is missing, as the workflow would, then run it."""
+    if not (folder / "chosen.json").exists():
         values = {"SMEdit": {"lr": 1e-2, "reg_coef": 0.01}}
-        write_result({"model": "tiny", "search": "batches", "chosen": values}, chosen)
-    out = folder / "cell.json"
-    files = ["--states", states, "--before", before, "--chosen", chosen, "--out", out]
-    return main([str(a) for a in ["run-cell", "--job", json.dumps(make_job()), *files]]), out
+        write_result({"search": "s", "model": "tiny", "chosen": values}, folder / "chosen.json")
+    job = make_job() | {"chosen": WANTED}
+    return run_job(folder, job, "--chosen", folder / "chosen.json", freeze=SMALL)
 
 
 @pytest.mark.parametrize("damage", [cut, alter, empty])
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_damaged_input_is_named_and_made_anew(tmp_path, capsys, name, damage):
-    _, out = run_cell(tmp_path)
-    scores = read_result(out)["scores"]
+    _, out = run(tmp_path)
+    before = numbers(out)
     out.unlink()
     damage(tmp_path / name)
-    status, out = run_cell(tmp_path)
+    status, out = run(tmp_path)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert status == 2 and not out.exists()
     assert line.startswith(f"error: {tmp_path / name}: ")
     assert "delete it and run the same command again" in line
     assert set_refused_aside([str(tmp_path)]) == [tmp_path / f"{name}.damaged"]
-    status, out = run_cell(tmp_path)
+    status, out = run(tmp_path)
     assert status == 0
-    assert read_result(out)["scores"] == scores
+    assert numbers(out) == before
 
 
 @pytest.mark.parametrize("damage", [cut, alter, empty])
-def test_with_a_damaged_checkpoint_a_stream_starts_anew_and_says_so(
+def test_with_a_damaged_checkpoint_a_run_starts_anew_and_says_so(
     tmp_path, caplog, monkeypatch, damage
 ):
-    repair = fail_in_batch(monkeypatch, 5, OSError("the power went"))
-    run_stream(tmp_path, stream_job())
+    asked = [{"train_batches": 1}, {"train_batches": 2}]
+    repair = fail_at(monkeypatch, evaluate.BatchEvaluation, "_next", 4)
+    assert run_job(tmp_path, make_job(asked=asked))[0] == 2
     repair()
     damage(tmp_path / "result.checkpoint")
     caplog.clear()
-    status, out = run_stream(tmp_path, stream_job())
+    status, out = run_job(tmp_path, make_job(asked=asked))
     assert status == 0
     (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert warning.startswith(f"starting anew: {tmp_path}/result.checkpoint: ")
-    assert [point["n_sequences"] for point in read_result(out)["points"]] == [0, 3, 5]
+    assert len(read_result(out)["evaluations"]) == 2
     assert not list(tmp_path.glob("result.checkpoint*"))
 
 
@@ -127,7 +126,7 @@ def test_a_model_that_was_restored_stays(tmp_path, monkeypatch):
 @pytest.mark.parametrize("checksums", ["null", "[]", "{}"])
 def test_a_result_with_other_checksums_is_refused(tmp_path, checksums):
     path = tmp_path / "result.json"
-    path.write_text(f'{{"scores": [], "checksums": {checksums}}}')
+    path.write_text(f'{{"asked": [], "checksums": {checksums}}}')
     with pytest.raises(UserError, match="was altered after it was written"):
         read_result(path)
 
@@ -168,24 +167,19 @@ def test_a_value_that_changed_in_a_tensor_file_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(("file", "split"), [("train", "train"), ("eval", "tune")])
-@pytest.mark.parametrize("command", ["run-cell", "run-stream"])
-def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, file, split):
+def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, file, split):
     """A dataset that is as valid as before, with other answers."""
     spec = dataset(tmp_path, text())
-    job = {**(make_job() if command == "run-cell" else stream_job()), "dataset_spec": spec}
     files = [tmp_path / "states.safetensors", "--before", tmp_path / "before.json"]
-
-    def run(*arguments):
-        return main([str(a) for a in arguments])
+    small = {"n_edits": 2, "n_requests": 8}
 
     def freeze():
-        rows = {"train": 8, "tune": 4, "eval": 10}
-        frozen = make_job(dataset_spec=spec, rows=rows, held_out=True)
-        return run("freeze", "--job", json.dumps(frozen), "--out", *files)
+        job = make_freeze(spec, rows={"train": 8, "tune": 4, "eval": 10})
+        return call("freeze", "--job", json.dumps(job), "--out", *files)
 
     def edit():
         out = ["--states", *files, "--out", tmp_path / "x.json"]
-        return run(command, "--job", json.dumps(job), *out)
+        return call("run", "--job", json.dumps(make_job(spec=spec, **small)), *out)
 
     path = tmp_path / f"zsre_mend_{file}.json"
     assert freeze() == 0
@@ -203,15 +197,15 @@ def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, command, file
 
 
 def test_what_an_earlier_version_froze_is_made_anew(tmp_path, capsys):
-    run_cell(tmp_path)
-    (tmp_path / "cell.json").unlink()
+    run(tmp_path)
+    (tmp_path / "result.json").unlink()
     before = read_result(tmp_path / "before.json")
     del before["layout"]
     write_result(before, tmp_path / "before.json")
-    assert run_cell(tmp_path)[0] == 2
+    assert run(tmp_path)[0] == 2
     assert "before.json: made by another version of the suite; delete it" in capsys.readouterr().err
     assert set_refused_aside([str(tmp_path)]) == [tmp_path / "before.json.damaged"]
-    assert run_cell(tmp_path)[0] == 0
+    assert run(tmp_path)[0] == 0
 
 
 def run_one_job(folder, target, rule, *options):

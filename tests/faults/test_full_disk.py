@@ -6,14 +6,13 @@ import shutil
 import subprocess
 
 import pytest
+from run_jobs import call, numbers
 from runs import ROOT
-from test_cli import make_job
-from test_damaged_files import run_cell
+from test_damaged_files import SMALL, run
 
 from smedit.cli import main
 from smedit.errors import UserError
 from smedit.store.files import check_writable
-from smedit.store.results import read_result
 
 
 @pytest.fixture
@@ -43,12 +42,12 @@ def error_of(capsys):
 
 
 def test_a_result_that_does_not_fit(small_disk, capsys):
-    status, out = run_cell(small_disk)
+    status, out = run(small_disk)
     assert status == 0
-    scores = read_result(out)["scores"]
+    before = numbers(out)
     out.unlink()
     fill(small_disk)
-    status, out = run_cell(small_disk)
+    status, out = run(small_disk)
     assert status == 2
     message = f"error: {out}: cannot be written (No space left on device); make room"
     assert error_of(capsys).startswith(message)
@@ -56,15 +55,14 @@ def test_a_result_that_does_not_fit(small_disk, capsys):
         *("states.safetensors", "before.json", "chosen.json", "ballast")
     }
     (small_disk / "ballast").unlink()
-    status, out = run_cell(small_disk)
-    assert status == 0 and read_result(out)["scores"] == scores
+    status, out = run(small_disk)
+    assert status == 0 and numbers(out) == before
 
 
 def test_frozen_states_that_do_not_fit(small_disk, capsys):
     fill(small_disk)
-    job = json.dumps(make_job(rows={"train": 8, "tune": 4, "eval": 8}, held_out=False))
     states, before = small_disk / "states.safetensors", small_disk / "before.json"
-    assert main(["freeze", "--job", job, "--out", str(states), "--before", str(before)]) == 2
+    assert call("freeze", "--job", json.dumps(SMALL), "--out", states, "--before", before) == 2
     assert f"error: {states}: cannot be written (" in error_of(capsys)
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
@@ -87,10 +85,10 @@ def test_a_model_that_does_not_fit(small_disk, capsys, room):
 
 def test_a_read_only_folder(small_disk, capsys):
     check_writable([str(small_disk / "results")])
-    run_cell(small_disk)
-    (small_disk / "cell.json").unlink()
+    run(small_disk)
+    (small_disk / "result.json").unlink()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    status, out = run_cell(small_disk)
+    status, out = run(small_disk)
     assert status == 2
     assert f"error: {out}: cannot be written (Read-only file system)" in error_of(capsys)
     with pytest.raises(

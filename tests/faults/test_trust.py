@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from run_jobs import make_freeze, make_job
 
 import write_provenance
 from smedit.cli import main
@@ -23,6 +24,7 @@ from smedit.data.readers import load_requests
 from smedit.errors import UserError
 from smedit.models import wheels
 from smedit.models.model_sources import prepare_model
+from smedit.plan.catalogue import named
 
 ROOT = Path(__file__).parents[2]
 TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
@@ -260,25 +262,14 @@ def test_a_hostile_dataset_writes_nothing_outside(tiny, tmp_path, monkeypatch):
     for file, start in (("train", 0), ("eval", 50)):
         text = json.dumps(hostile_rows(start))
         (home / f"data/zsre_mend_{file}.json").write_text(text, encoding="utf-8")
-    settings = {"method": "SMEdit", "bp_steps": 1, "locality": "norm", "adam_repeats": 1}
-    settings |= {"train_from": "original", "n_edits": 2, "train_batches": 1, "seed": 0}
-    hyper = {"minibatch": 2, "meta_lr": 1e-3, "loc_coef": 0.6, "max_grad_norm": 1.0, "lr": 1e-3}
-    job = {
-        **{"model": "tiny", "model_folder": "unused", "precision": "float32", "device": "cpu"},
-        **{"edit_modules": ["model.layers.2.mlp.down_proj"], "threads": 1, "seed": 0},
-        "dataset": "d",
-        "dataset_spec": {
-            **{"format": "zsre", "source": "folder", "target": "alt", "data_dir": "data"},
-        },
-        **{"rows": {"train": 2, "tune": 1, "eval": 2}, "held_out": False, "minibatch": 2},
-        **{"split": "eval", "eval_edits": 2, "settings": settings},
-        "hyperparameters": {**hyper, "reg_coef": 0.01, "rank": 4, "n_blocks": 1},
-    }
+    spec = {"format": "zsre", "source": "folder", "target": "alt", "data_dir": "data"}
+    rows = {"train": 2, "tune": 1, "eval": 2}
     before = tree(tmp_path)
     frozen = ["out/states.safetensors", "--before", "out/before.json"]
+    job = make_freeze(spec, rows=rows, sequential=False)
     assert main(["freeze", "--job", json.dumps(job), "--out", *frozen]) == 0
-    cell = ["run-cell", "--job", json.dumps(job), "--states", *frozen, "--out", "out/result.json"]
-    assert main(cell) == 0
+    job = json.dumps(make_job(spec=spec, n_edits=2, n_requests=2))
+    assert main(["run", "--job", job, "--states", *frozen, "--out", "out/result.json"]) == 0
     new = {name for name in tree(tmp_path) if name not in before}
     written = {"states.safetensors", "before.json", "result.json"}
     assert new == {f"a/b/c/work/out/{name}" for name in written}
@@ -356,13 +347,9 @@ def prepare_and_load(folder, capsys):
     """Error lines of the commands that would first read a model, until one fails."""
     spec = {"source": "path", "path": str(folder / "weights")}
     prepare = ["prepare-model", "--name", "m", "--spec", json.dumps(spec), "--out", folder / "m"]
-    job = {
-        **{"model": "m", "model_folder": str(folder / "m"), "precision": "float32"},
-        **{"device": "cpu", "edit_modules": ["model.layers.1.mlp.down_proj"], "threads": 1},
-        **{"dataset": "d", "seed": 0, "minibatch": 2, "held_out": False},
-        "dataset_spec": {"format": "zsre", "source": "builtin", "target": "alt"},
-        "rows": {"train": 1, "tune": 1, "eval": 1},
-    }
+    modules, rows = ["model.layers.1.mlp.down_proj"], {"train": 1, "tune": 1, "eval": 1}
+    job = make_freeze(rows=rows, sequential=False, edit_modules=modules)
+    job["model_folder"] = str(folder / "m")
     out = [folder / "states", "--before", folder / "before"]
     for command in (prepare, ["freeze", "--job", json.dumps(job), "--out", *out]):
         status = main([str(argument) for argument in command])
@@ -430,7 +417,8 @@ def test_a_pickled_dataset_is_not_read(marker, tmp_path):
 @pytest.mark.parametrize("name", ["config", "smoke", "paper"])
 def test_shipped_models_and_datasets_are_pinned(name):
     config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
-    for spec in [*config["models"].values(), *config["datasets"].values()]:
+    models, datasets = named(config, "models"), named(config, "datasets")
+    for spec in [*models.values(), *datasets.values()]:
         if spec["source"] == "hub":
             assert re.fullmatch("[0-9a-f]{40}", spec["revision"])
         if spec["source"] == "pypi":
@@ -447,6 +435,7 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
     data = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
     hub = {"format": "counterfact", "source": "hub", "repository": "a/b", "revision": COMMIT}
     config = {"models": {"m": model}, "datasets": {"d": data, "h": hub}}
+    config |= {"experiments": {}, "seeds": [0]}
     provenance = write_provenance.provenance(config, tmp_path)
     assert provenance["config"]["datasets"]["h"]["revision"] == COMMIT
     empty_list = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"

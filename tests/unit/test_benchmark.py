@@ -11,12 +11,12 @@ import yaml
 from matplotlib.image import imread
 
 from conftest import make_model, make_requests
-from figures_benchmark import main as draw
 from smedit.benchmark import in_sequence as benchmark_in_sequence
 from smedit.benchmark import paths as benchmark_paths
 from smedit.benchmark import points as benchmark_points
 from smedit.benchmark import process as benchmark_process
 from smedit.benchmark import run as benchmark
+from smedit.benchmark.figure import main as draw
 from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
 from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
 from smedit.benchmark.table import COLUMNS, KEYS, PATHS, slope_row
@@ -28,7 +28,10 @@ from smedit.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/benchmark.schema.yaml"
-CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+CONFIG = {
+    kind: yaml.safe_load((ROOT / f"config/{kind}.yaml").read_text(encoding="utf-8"))
+    for kind in ("models", "datasets")
+}
 HYPER = {
     "minibatch": 2,
     "meta_lr": 1e-5,
@@ -39,7 +42,6 @@ HYPER = {
     "rank": 4,
     "n_blocks": 1,
 }
-STREAM_HYPER = HYPER | {"reg_power": 2, "back_depth": 2, "time_decay": 0.95}
 TRAINING = ["trace", "shift", "edit loss", "locality loss", "hypernetwork update", "total"]
 EDITING = ["edit", "score", "total"]
 
@@ -63,7 +65,7 @@ def tiny(monkeypatch):
     """Every model that is opened is a tiny one, in this process."""
     opened = {}
 
-    def open_model(job, states=None):
+    def opened(job, states=None):
         model = opened.setdefault(job["model"], make_model())
         made = FrozenStates.open(states, model.owner) if states else FrozenStates(model.owner)
         model.states, model.execution = made, Execution()
@@ -73,7 +75,7 @@ def tiny(monkeypatch):
         return Splits(make_requests(8), make_requests(4, start=8), make_requests(8, start=12))
 
     for module in (benchmark_process, benchmark_in_sequence):
-        monkeypatch.setattr(module, "open_model", open_model)
+        monkeypatch.setattr(module, "opened", opened)
     for module in (benchmark_paths, benchmark_points, benchmark_in_sequence):
         monkeypatch.setattr(module, "in_new_process", lambda function, *args: function(*args))
     for module in (benchmark_process, benchmark_in_sequence):
@@ -85,7 +87,7 @@ def tiny(monkeypatch):
 def measure(folder, settings=None):
     settings = settings or small_settings()
     models = {"tiny": {}}
-    hyper = {"hyperparameters": HYPER, "stream_hyperparameters": STREAM_HYPER}
+    hyper = {"hyperparameters": HYPER}
     job = {"settings": settings, "models": models, "dataset_spec": {}, **hyper}
     benchmark.run_benchmark(job, folder / "benchmark.csv")
     return pd.read_csv(folder / "benchmark.csv")
@@ -137,7 +139,7 @@ def test_every_part_is_measured_and_drawn(tiny, tmp_path, caplog):
     ):
         assert part in text
 
-    files = [tmp_path / "f.png", tmp_path / "f.pdf"]
+    files = [tmp_path / "f.png", tmp_path / "f.svg"]
     arguments = ["--table", str(tmp_path / "benchmark.csv"), "--out", *map(str, files)]
     assert draw(arguments) == 0
     assert imread(files[0])[..., :3].std() > 0.05
@@ -265,7 +267,7 @@ def own_peak(job):
     [
         (lambda s: s.update(thread=1), r"b\.yaml: top level: unknown key 'thread'; did you mean"),
         (lambda s: s["paths"].update(model="smol"), "model: unknown value 'smol'; did you mean|;"),
-        (lambda s: s.update(dataset="zsre"), "dataset: unknown value 'zsre'"),
+        (lambda s: s.update(dataset="zsr"), "dataset: unknown value 'zsr'; did you mean 'zsre'?"),
         (lambda s: s["paths"].update(n_edits=5000), "paths.n_edits: 5000 is more than the"),
         (lambda s: s["paths"].update(tolerance=0), "paths.tolerance: 0"),
         (lambda s: s["paths"]["ablation"].append({"method": "MALMEN"}), None),

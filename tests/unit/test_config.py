@@ -11,31 +11,37 @@ from public_sizes import flat_trio, nested_pool, zsre_files
 
 from smedit.errors import UserError
 from smedit.models.architectures import check_models
-from smedit.plan.config import check_config, check_data
+from smedit.plan.catalogue import named
+from smedit.plan.config import check_data, completed
+from smedit.plan.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 DELETE = object()
 
 
 def read(name):
-    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
+    """A shipped configuration, with its models and datasets written out."""
+    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
+    return config | copy.deepcopy({kind: named(config, kind) for kind in ("models", "datasets")})
+
+
+def check(config):
+    plan = make_plan(completed(config))
+    check_data(plan)
+    return plan
 
 
 @pytest.mark.parametrize("name", ["config", "smoke"])
 def test_shipped_configurations_are_right(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    check_config(read(name), SCHEMA)
-    check_data(read(name))
-    check_models(read(name)["models"])
+    check_models(check(read(name)).models)
 
 
 def test_the_paper_s_configuration_fits_the_schema_and_the_architectures(monkeypatch):
     monkeypatch.chdir(ROOT)
     check_models(read("paper")["models"])
-    check_config(read("paper"), SCHEMA)
     with pytest.raises(UserError, match=r"zsre.*data"):  # only the data is missing
-        check_data(read("paper"))
+        check(read("paper"))
 
 
 @pytest.fixture(scope="module")
@@ -56,35 +62,36 @@ def paper(dataset, **changes):
     """The paper's configuration with one dataset."""
     config = read("paper")
     config["datasets"] = {dataset: {**config["datasets"][dataset], **changes}}
-    for part in (config, config["sequential"]):
-        for name, experiment in list(part["experiments"].items()):
-            if dataset not in experiment.get("datasets", [dataset]):
-                del part["experiments"][name]
-            else:
-                experiment["datasets"] = [dataset]
+    for name, experiment in list(config["experiments"].items()):
+        if dataset not in experiment.get("datasets", [dataset]):
+            del config["experiments"][name]
+        else:
+            experiment["datasets"] = [dataset]
+            sizes = experiment.get("by_dataset", {})
+            experiment["by_dataset"] = {k: v for k, v in sizes.items() if k == dataset}
     return config
 
 
 def test_the_published_recipe_plans_on_files_of_published_size(public, monkeypatch):
     monkeypatch.chdir(public)
-    check_data(read("paper"))
+    check(read("paper"))
 
 
 def test_rows_for_a_search_that_is_not_made_are_not_asked_for(public, monkeypatch):
     monkeypatch.chdir(public)
-    config = paper("zsre", tune_share=0.2)
     with pytest.raises(UserError) as caught:
-        check_data(config)
+        check(paper("zsre", tune_share=0.2))
     assert str(caught.value) == (
         "datasets.zsre: zsre has 15296 eval rows (of the subjects of its file 20 % are tune, 80 % "
-        "are eval), 18000 are needed; use a smaller eval_edits, a smaller n_edits × "
-        "n_sequences in sequence, or a smaller tune_share of the dataset (tune has 3790 rows to "
-        "spare)"
+        "are eval), 18000 are needed; use a smaller n_requests, a smaller n_edits or n_batches in "
+        "sequence, or a smaller tune_share of the dataset (tune has 3790 rows to spare)"
     )
     config = paper("zsre")
-    config["tuning"]["grid"] = {"SMEdit": {"lr": [1.0e-5, 1.0e-6]}}
+    config["experiments"]["data_size"] |= {"n_edits": 64, "n_requests": 64, "lr": [1.0e-5, 1.0e-6]}
+    config["experiments"]["chosen"] = {"methods": ["SMEdit"], "chosen_in": "data_size"}
+    config["experiments"]["chosen"]["models"] = config["experiments"]["data_size"]["models"]
     with pytest.raises(UserError, match=r"zsre has 0 tune rows .* 0 % are tune.* a larger tune_sh"):
-        check_data(config)
+        check(config)
 
 
 def test_what_was_left_out_stands_beside_the_rows_that_lack(public, monkeypatch):
@@ -92,72 +99,75 @@ def test_what_was_left_out_stands_beside_the_rows_that_lack(public, monkeypatch)
     config = paper("counterfact")
     config["experiments"]["data_size"]["train_batches"] = [2]
     with pytest.raises(UserError) as caught:
-        check_data(config)
+        check(config)
     assert str(caught.value) == (
         "datasets.counterfact: counterfact has 9300 train rows (left out: 700 rows: subject of "
         "another split; 2800 locality prompts: held by another split), 16384 are needed; use a "
-        "smaller n_edits, or smaller train_batches (train_sequences in sequence)"
+        "smaller n_edits, or fewer train_batches"
     )
 
 
 def test_the_published_recipe_plans_on_the_nested_file_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "data", {"counterfact": nested_pool(n_prompts=1)})
-    check_data(paper("counterfact"))
+    check(paper("counterfact"))
     with pytest.raises(UserError, match=r"6576 eval rows \(of the .* 60 % are train, 10 % are tun"):
-        check_data(paper("counterfact", tune_share=0.1))
+        check(paper("counterfact", tune_share=0.1))
 
 
+DATA_SIZE = "experiments.data_size"
 BAD = [
     (
-        "experiments.data_size.methods.2.method",
+        f"{DATA_SIZE}.methods.2",
         "SMEdti",
-        "experiments.data_size.methods.2.method: unknown method 'SMEdti'; did you mean 'SMEdit'?",
+        "experiments.data_size.methods.2: unknown method 'SMEdti'; did you mean 'SMEdit'?",
     ),
-    ("tuning.grid", {"Smedit": {}}, "tuning.grid.Smedit: unknown method 'Smedit'; did you mean 'S"),
-    ("experiments.data_size.n_edits", [0], "data_size.n_edits.0: 0 is less than the minimum of 1"),
+    (f"{DATA_SIZE}.methods.1.method", "MENDD", "methods.1.method: unknown method 'MENDD'; did you"),
+    (f"{DATA_SIZE}.n_edits", [0], "data_size.n_edits.0: 0 is less than the minimum of 1"),
+    (f"{DATA_SIZE}.train_batches", [500], "worldfacts-qa has 2035 train rows, 16000 are"),
     (
-        "experiments.data_size.n_edits",
-        [4096],
-        "is less than the largest n_edits 4096",
+        f"{DATA_SIZE}.n_requests",
+        100,
+        "n_requests: 100 is not a multiple of n_edits 8; re",
     ),
-    ("experiments.data_size.train_batches", [500], "worldfacts-qa has 2035 train rows, 16000 are"),
-    ("eval_edits", 100, "eval_edits: 100 is not a multiple of n_edits 8"),
-    ("tuning.eval_edits", 8, "tuning.eval_edits: 8 is not a multiple of n_edits 16"),
-    ("eval_edits", 96000, "worldfacts-qa has 1042 eval rows, 96000 are needed"),
-    ("experiments.data_size.methods.0.bp_steps", 0, "bp_steps: 0 is less than the minimum of 1"),
-    ("experiments.data_size.methods.0.bp_steps", [1, 0], "bp_steps"),
-    ("experiments.data_size.methods.0.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
-    ("experiments.data_sizes", {}, "unknown key 'data_sizes'; did you mean 'data_size'?"),
-    ("experiments.data_size.methods.0.locality", "l2", "unknown value 'l2'; known: kl, none, norm"),
-    ("experiments.data_size.methods.0.method", "RLEdit", "RLEdit edits in sequence only; put it"),
+    ("n_requests", 100, "n_requests: 100 is not a multiple of n_edits 16; requests are scored in"),
+    (f"{DATA_SIZE}.n_requests", 96000, "worldfacts-qa has 1042 eval rows, 96000 are needed"),
+    (f"{DATA_SIZE}.methods.1.bp_steps", 0, "bp_steps: 0 is less than the minimum of 1"),
+    (f"{DATA_SIZE}.methods.1.bp_steps", [1, 0], "bp_steps"),
+    (f"{DATA_SIZE}.methods.1.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
+    (f"{DATA_SIZE}.method", [], "data_size: unknown key 'method'; did you mean 'methods'?"),
+    (f"{DATA_SIZE}.methods", DELETE, "experiments.data_size: the key 'methods' is missing"),
+    ("experiments.a b", {"methods": ["MEND"]}, "experiments: 'a b' is not a plain name; use at mo"),
+    (f"{DATA_SIZE}.methods.1.locality", "l2", "unknown value 'l2'; known: kl, none, norm"),
+    (f"{DATA_SIZE}.models", ["gpt"], "data_size.models: unknown value 'gpt'; known: gemma"),
+    (f"{DATA_SIZE}.by_model", {"gpt": {}}, "data_size.by_model: unknown value 'gpt'; known: gemma"),
+    ("experiments.comparison.models", ["smollm2"], "comparison.models: unknown value 'smollm2'; d"),
+    ("experiments.comparison.n_batches", 9999, "eval rows, 59994 are needed"),
     (
-        "experiments.data_size.models",
-        ["gpt"],
-        "data_size.models: unknown value 'gpt'; known: gemma",
+        "experiments.sequential_search.methods.0",
+        {"method": "MEND", "bound": 1.0},
+        "bound: has no e",
     ),
     (
-        "sequential.experiments.comparison.models",
-        ["smollm2"],
-        "sequential.experiments.comparison.models: unknown value 'smollm2'; did you mean 'smollm2-",
+        "experiments.sequential_search.methods.3",
+        {"method": "RLEdit", "reg_coef": 1.0},
+        "sequential_search.methods.3.reg_coef: has no effect on RLEdit with the other settings; l",
     ),
-    ("sequential.experiments.comparison.n_sequences", [9999], "eval rows, 59994 are needed"),
-    ("sequential.tuning.grid", {"FTL": {}}, "sequential.tuning.grid.FTL: unknown method 'FTL'"),
     (
-        "sequential.experiments.comparison.methods.1.method",
-        "MENDD",
-        "sequential.experiments.comparison.methods.1.method: unknown method 'MENDD'; did you mean",
-    ),
-    ("sequential.tuning.grid.MEND.bound", [1], "grid.MEND: bound has no effect on MEND; leave it"),
-    ("sequential.tuning.grid.RLEdit.reg_coef", [1], "reg_coef has no effect on RLEdit; leave it"),
-    ("sequential.experiments.comparison.methods", [{"method": "MEND"}], "no stream uses this"),
-    ("sequential.tuning.grid.FT-L.bounds", [1], "unknown key 'bounds'; did you mean 'bound'?"),
-    (
-        "sequential.experiments.comparison.methods",
+        "experiments.comparison.methods",
         [{"method": "UltraEdit", "locality": "kl"}],
-        "UltraEdit is not trained, so it has no locality loss; leave locality out",
+        "comparison.methods.0.locality: has no effect on UltraEdit with the other settings; leave",
     ),
-    ("sequential.hyperparameters.reg_power", 3, "reg_power: unknown value 3; known: 1, 2"),
+    ("experiments.shapes.time_decay", 0.5, "shapes.time_decay: has no effect on any method here; "),
+    ("experiments.shapes.edit_steps", 3, "shapes.edit_steps: 3 is more than bp_steps 2, and each "),
+    (f"{DATA_SIZE}.methods.0", {"method": "FT-L", "training": "in_batches"}, "FT-L has nothing to"),
+    (f"{DATA_SIZE}.methods.0", {"method": "MEND", "shift_rule": "x"}, "unknown shift rule 'x'; kn"),
+    (f"{DATA_SIZE}.chosen_in", "serch", "data_size.chosen_in: no experiment 'serch'; did you mean"),
+    (f"{DATA_SIZE}.chosen_in", "sequential_search", "sequential_search has no MEND + MBPS on"),
+    ("experiments.search.chosen_in", "data_size", "takes values from"),
+    ("experiments.search.objective", {"harm_at_most": -1}, "harm_at_most: -1 is less than the min"),
+    ("experiments.search.objective", {"mean_of": ["x"]}, "mean_of.0: unknown value 'x'; known: a"),
+    ("reg_power", 3, "reg_power: 3 is greater than the maximum of 2"),
     ("modells", {}, "top level: unknown key 'modells'; did you mean 'models'?"),
     (
         "models.smollm2-135m.source",
@@ -173,16 +183,15 @@ BAD = [
     ("datasets.worldfacts-qa.contradictions", "drop", "unknown value 'drop'; known: keep, leave_o"),
     ("datasets.worldfacts-qa.tune_share", 0.1, "tune_share: has no effect with the other keys"),
     ("datasets", {}, "datasets"),
-    ("hyperparameters.lr", 0, "hyperparameters.lr: 0 is less than or equal to the minimum of 0"),
-    ("hyperparameters.lr", float("nan"), "hyperparameters.lr: nan is not a finite number"),
-    ("hyperparameters.reg_coef", float("inf"), "reg_coef: inf is not a finite number"),
-    ("hyperparameters.rank", 1.5, "hyperparameters.rank: 1.5 is not of type 'integer'"),
-    ("hyperparameters.meta_lr", "1e-5", "meta_lr: '1e-5' is not of type 'number'"),
+    ("lr", 0, "lr: 0 is less than or equal to the minimum of 0"),
+    ("lr", float("nan"), "lr: nan is not a finite number"),
+    ("reg_coef", float("inf"), "reg_coef: inf is not a finite number"),
+    ("rank", 1.5, "rank: 1.5 is not of type 'integer'"),
+    ("meta_lr", "1e-5", "meta_lr: '1e-5' is not of type 'number'"),
     ("device", "gpu", "device: unknown value 'gpu'; did you mean 'cuda'? known: auto, cpu, cuda"),
     ("device", "CUDA", "device: unknown value 'CUDA'; did you mean 'cuda'?"),
     ("seeds", [], "seeds"),
     ("seeds", 0, "seeds: 0 is not of type 'array'; write [0]"),
-    ("experiments.data_size.n_edits", 8, "n_edits: 8 is not of type 'array'; write [8]"),
     ("experiments.data_size.models", "a", "models: 'a' is not of type 'array'; write ['a']"),
     (
         "models.smollm2-135m.edit_modules",
@@ -190,7 +199,7 @@ BAD = [
         "'h.1.x' is not of type 'array'; write ['h.1.x']",
     ),
     ("experiments.data_size.methods", {"method": "MEND"}, "is not of type 'array'"),
-    ("threads", DELETE, "top level: the key 'threads' is missing"),
+    ("experiments", DELETE, "top level: the key 'experiments' is missing"),
 ]
 
 
@@ -202,13 +211,13 @@ def test_a_bad_value_is_named(key, value, message, monkeypatch):
     place = config
     for part in path:
         place = place[int(part)] if part.isdigit() else place[part]
+    last = int(last) if last.isdigit() else last
     if value is DELETE:
         del place[last]
     else:
         place[last] = value
     with pytest.raises(UserError) as caught:
-        check_config(config, SCHEMA)
-        check_data(config)
+        check(config)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -40,10 +40,8 @@ rule measure:
 rule benchmark_figure:
     input:
         table=f"{RESULTS}/{{benchmark}}.csv",
-        script=SCRIPTS / "figures_benchmark.py",
-        parts=SCRIPTS / "figures_style.py",
     output:
-        [f"{FIGURES}/{{benchmark}}.{suffix}" for suffix in ("png", "pdf")],
+        [f"{FIGURES}/{{benchmark}}.{suffix}" for suffix in SUFFIXES],
     log:
         f"{RESULTS}/logs/{{benchmark}}-figure.log",
     benchmark:
@@ -56,7 +54,7 @@ rule benchmark_figure:
         mem_mb=1000,
         runtime=5,
     shell:
-        "python {input.script} --table {input.table} --out {output} > {log} 2>&1"
+        "python -m smedit.benchmark.figure --table {input.table} --out {output} > {log} 2>&1"
 
 
 rule bench:
