@@ -4,7 +4,12 @@
 import sys
 from pathlib import Path
 
-from smedit.benchmark.settings import check_enough_rows, models_of, published, read_settings
+from smedit.benchmark.settings import (
+    check_enough_rows,
+    models_of,
+    published,
+    read_settings,
+)
 from smedit.errors import UserError, located, message
 from smedit.models.module_names import expand_modules
 from smedit.plan.catalogue import catalogue

@@ -46,7 +46,7 @@ else:
     ], workflow.config_settings.config
 
 try:
-    config |= completed(config)
+    config |= completed(config, SOURCES[0][0].stem if SOURCES[0] else "config")
     PLAN = make_plan(config)
     # Once per run, not once per job: this reads all data and imports torch.
     if workflow.is_main_process:

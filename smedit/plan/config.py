@@ -30,8 +30,15 @@ LARGEST = {int: 2**53, float: 3.0e38}
 """Largest numbers of a configuration: JSON holds the one as it is, float32 the other."""
 
 
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+def completed(config: Mapping[str, Any], name: str = "config") -> dict[str, Any]:
     """Check a configuration and add what it leaves out, but for the experiments' own settings.
+
+    Parameters
+    ----------
+    config
+        The merged configuration.
+    name
+        Of its (first) file, without suffix: results of different ones have folders of their own.
 
     Raises
     ------
@@ -39,7 +46,9 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         At the first problem. `check_data` finds those that take longer.
     """
     check_values(config, config_schema())
-    machine = {name: said.default for name, said in declared(Machine).items()}
+    machine = {key: said.default for key, said in declared(Machine).items()}
+    below = "" if name == "config" else f"/{name}"
+    machine |= {"results_dir": f"results{below}", "figures_dir": f"figures{below}"}
     whole = {**machine, "seeds": [declared(Settings)["seed"].default], **config}
     _check_folders(whole)
     known = {kind: named(whole, kind) for kind in ("models", "datasets")}

@@ -392,9 +392,15 @@ class Machine:
     results_dir: str = setting(
         "results",
         "where tables and results go: a path of letters, digits, `.`, `_` and `-`",
-        default="results",
+        default=None,
+        source="`results` for `config.yaml`, `results/NAME` for `NAME.yaml`",
     )
-    figures_dir: str = setting("figures", "where figures go; the same", default="figures")
+    figures_dir: str = setting(
+        "figures",
+        "where figures go; the same",
+        default=None,
+        source="`figures` for `config.yaml`, `figures/NAME` for `NAME.yaml`",
+    )
     device: str = setting(
         "device",
         "`auto` (a GPU if there is one), `cpu` or `cuda`",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from smedit.plan.plan import make_plan
 from smedit.report.choose import choose, chosen_values
-from smedit.report.results import read_chosen, read_runs
+from smedit.report.results import check_chosen, read_chosen, read_runs
 from smedit.report.tables import TABLES, Found, make
 from smedit.store.files import replacing
 from smedit.store.sums import check_sums, write_sums
@@ -34,8 +34,10 @@ def write_tables(config: Mapping[str, Any]) -> None:
     """
     plan, folder = make_plan(config), Path(config["results_dir"])
     results = read_runs(plan, folder, plan.runs)
+    rows = plan.resolved(read_chosen(plan, folder))
+    check_chosen(plan, folder, rows, results)
     found = Found(
-        plan.resolved(read_chosen(plan, folder)),
+        rows,
         results,
         [choose(search, results) for search in plan.searches.values()],
     )

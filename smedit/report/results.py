@@ -47,6 +47,22 @@ def read_chosen(plan: Plan, folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def check_chosen(
+    plan: Plan,
+    folder: Path,
+    rows: Iterable[Mapping[str, Any]],
+    results: Mapping[str, Result],
+) -> None:
+    """Refuse a result that was made with other values than a search has chosen by now."""
+    for row in rows:
+        chosen = plan.runs[row["run"]].chosen
+        used = results[row["run"]]["settings"]
+        for name in chosen.names if chosen else ():
+            if name in used and used[name] != row[name]:
+                path = folder / "runs" / f"{row['run']}.json"
+                refuse(path, f"made with {name} {used[name]}, not {row[name]}")
+
+
 def evaluation_of(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The evaluation of a result that a row of the plan asks for.
 

@@ -10,8 +10,9 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-INTERVAL = ["standard_error", "ci_low", "ci_high", "n_rows", "n_requests"]
-"""Columns beside a value. For text, rows are tokens and requests paragraphs."""
+INTERVAL = ["standard_error", "ci_low", "ci_high", "n_rows", "n_resampled"]
+"""Columns beside a value: prompts that it is the mean of, and requests that the bootstrap draws
+from; for text, tokens and paragraphs."""
 
 Rows = Sequence[Sequence[float]]
 """Values in [0, 1]: of each request, those of its prompts."""
@@ -56,7 +57,7 @@ def ratio_with_interval(
     with np.errstate(over="ignore"):  # a broken model's perplexity may be beyond any number
         value = float(statistic(top, bottom)) if len(top) else math.nan
         bounds = _interval((top, bottom), statistic)
-    return {"value": value, **bounds, "n_rows": int(bottom.sum()), "n_requests": len(top)}
+    return {"value": value, **bounds, "n_rows": int(bottom.sum()), "n_resampled": len(top)}
 
 
 def paired_gain(ours: Rows, theirs: Rows) -> dict[str, float]:

@@ -176,7 +176,8 @@ def gains(found: Found) -> Iterator[Mapping[str, Any]]:
 
 def _pair_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     idle = without_effect(row)
-    loose = {"reg_coef", "loc_coef", "reg_power"}  # they go with the locality loss
+    # A method is a name for its choices; the others go with the locality loss.
+    loose = {"method", "reg_coef", "loc_coef", "reg_power"}
     if row["search"]:
         loose |= {name for name, said in all_settings().items() if said.searched}
     names = [name for name in all_settings() if name not in idle | loose]
@@ -276,7 +277,7 @@ def runs(found: Found) -> Iterator[Mapping[str, Any]]:
         spent += sum(sum(each["seconds"].values()) for each in result["evaluations"])
         settings = {
             **result["settings"],
-            "edit_modules": " ".join(result["settings"]["edit_modules"]),
+            "edit_modules": compact(result["settings"]["edit_modules"]),
         }
         yield {
             "run": name,
@@ -305,7 +306,7 @@ SUMMARY = [f"{name}{end}" for name in (*HEADLINE, "harm") for end in ("", "_low"
 @table(
     *PLACE[:2],
     *(name for name in all_settings() if name not in ("seed", "generate")),
-    *("seeds", "n_requests", *SUMMARY, "drift"),
+    *("seeds", "requests", *SUMMARY, "drift"),
     *(f"unedited_{name}" for name in HEADLINE[:3]),
     *("seconds", "memory_mb", "diverged"),
 )
@@ -334,8 +335,8 @@ def summary(found: Found) -> Iterator[Mapping[str, Any]]:
         for name in HEADLINE[:3]:
             first = [_headline(name, scores, batches=0)["value"] for scores in of_seed]
             values[f"unedited_{name}"] = statistics.over_seeds(first)[0]
-        values["n_requests"] = sum(
-            _headline("efficacy", scores, batches=0)["n_requests"] for scores in of_seed
+        values["requests"] = sum(
+            _headline("efficacy", scores, batches=0)["n_resampled"] for scores in of_seed
         )
         made = [found.results[row["run"]] for row in rows]
         values["seconds"] = statistics.over_seeds([run_seconds(r) for r in made])[0]
@@ -367,4 +368,9 @@ def _headline(
             and is_headline(name, row["metric"], row["score"])
         ):
             return row
-    return {"value": float("nan"), "ci_low": float("nan"), "ci_high": float("nan"), "n_requests": 0}
+    return {
+        "value": float("nan"),
+        "ci_low": float("nan"),
+        "ci_high": float("nan"),
+        "n_resampled": 0,
+    }

@@ -63,10 +63,10 @@ def small_settings():
 @pytest.fixture
 def tiny(monkeypatch):
     """Every model that is opened is a tiny one, in this process."""
-    opened = {}
+    models = {}
 
     def opened(job, states=None):
-        model = opened.setdefault(job["model"], make_model())
+        model = models.setdefault(job["model"], make_model())
         made = FrozenStates.open(states, model.owner) if states else FrozenStates(model.owner)
         model.states, model.execution = made, Execution()
         return model
@@ -86,7 +86,7 @@ def tiny(monkeypatch):
 
 def measure(folder, settings=None):
     settings = settings or small_settings()
-    models = {"tiny": {}}
+    models = {"tiny": {"edit_modules": list(make_model().edit_modules)}}
     hyper = {"hyperparameters": HYPER}
     job = {"settings": settings, "models": models, "dataset_spec": {}, **hyper}
     benchmark.run_benchmark(job, folder / "benchmark.csv")
@@ -162,7 +162,7 @@ def test_training_in_sequence_takes_turns(tiny, tmp_path, monkeypatch):
     for part in ("paths", "n_edits", "bp_steps", "locality"):
         del settings[part]
     settings["in_sequence"]["repetitions"] = 3
-    turns, train = [], benchmark_in_sequence.train
+    turns, up_to = [], benchmark_in_sequence.Training.up_to
 
     class FakeClock:
         """The variants take 1, 2, … s per request; the machine is 1,000, 1, 5, 25 times slower."""
@@ -174,16 +174,14 @@ def test_training_in_sequence_takes_turns(tiny, tmp_path, monkeypatch):
         def phase(self, name):
             return contextlib.nullcontext()
 
-    def recorded(job, model, editor, splits):
-        stored = len(model.states)
-        steps = train(job, model, editor, splits)
-        assert len(model.states) == stored > 0  # all was frozen before
+    def recorded(training, n_batches):
+        editor = training._editor
+        yield from up_to(training, n_batches)
         turns.append((editor.method.name, len(editor.hypernetworks), editor.method.locality))
-        assert len(steps) == 3 and len(steps[0]["shift_norms"]) == len(editor.hypernetworks)
-        return steps
+        assert len(training.steps) == n_batches == 3
 
     monkeypatch.setattr(benchmark_in_sequence, "Clock", FakeClock)
-    monkeypatch.setattr(benchmark_in_sequence, "train", recorded)
+    monkeypatch.setattr(benchmark_in_sequence.Training, "up_to", recorded)
     table = measure(tmp_path, settings)
     one_turn = [("SMEdit", 2, "norm"), ("SMEdit", 2, "kl"), ("SMEdit", 1, "norm")]
     one_turn += [("RLEdit", 1, "kl"), ("RLEdit", 2, "kl")]

@@ -1,5 +1,6 @@
 """The workflow from another folder than its own, and what it runs on GPUs."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from smedit.plan.catalogue import named
 
 ROOT = Path(__file__).parents[2]
 PATHS = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
@@ -37,6 +40,7 @@ def test_it_is_planned_from_any_folder(target, where, tmp_path):
 def test_a_model_is_made_in_the_folder_where_the_run_is(tmp_path):
     """By the suite's configuration, which names a file of the suite; given as --directory."""
     config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
+    config["models"] = copy.deepcopy(named(config, "models"))
     config["models"]["tiny-gpt2"]["steps"] = 1
     (tmp_path / "steps.yaml").write_text(yaml.safe_dump(config))
     files = ["--configfile", f"{tmp_path}/steps.yaml"]

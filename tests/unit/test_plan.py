@@ -1,0 +1,304 @@
+"""A configuration → runs: axes, identities, searches, and what is not done twice."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smedit.methods import rule_checksum
+from smedit.plan import runs as plan_runs
+from smedit.plan.config import completed
+from smedit.plan.jobs import first_value, freeze_job, frozen, run_job
+from smedit.plan.plan import make_plan
+from smedit.plan.runs import identity, make_run
+from smedit.plan.settings import Measurement, Settings, all_settings, declared
+from smedit.plan.variants import resolve
+from smedit.report.figures import figures_of
+
+ROOT = Path(__file__).parents[2]
+
+EXAMPLE = """
+models: [smollm2-135m]
+datasets: [worldfacts-qa]
+seeds: [0, 1]
+experiments:
+  mine:
+    methods: [MALMEN, {method: MALMEN, bp_steps: 2}, SMEdit]
+    n_edits: 16
+    lr: [1.0e-5, 1.0e-4]
+    train_batches: [1, 5]
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_suite(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def plan(text="", **changes):
+    config = yaml.safe_load(EXAMPLE)
+    if text:
+        config["experiments"] = yaml.safe_load(text)
+    return make_plan(completed(config | changes))
+
+
+def test_a_small_configuration_is_whole():
+    made = plan()
+    assert len(made.runs) == 3 * 2 * 2  # variants, step sizes, seeds
+    for run in made.runs.values():
+        assert [m.train_batches for m in run.measurements] == [1, 5]
+        assert {m.n_requests for m in run.measurements} == {32}
+    assert {row["variant"] for row in made.resolved()} == {"MALMEN", "MALMEN + MBPS", "SMEdit"}
+    names = figures_of(made.resolved())
+    assert {"mine-curve-lr", "mine-curve-train_batches", "mine-comparison"} <= set(names)
+    assert {"mine-trade_off-lr", "mine-gains", "mine-phases"} <= set(names)
+
+
+def test_eight_lines_compare_two_methods():
+    text = "models: [smollm2-135m]\ndatasets: [worldfacts-qa]\nexperiments:\n"
+    text += "  two: {methods: [MALMEN, SMEdit]}\n"
+    assert len(text.splitlines()) <= 8
+    made = make_plan(completed(yaml.safe_load(text)))
+    assert len(made.runs) == 2
+    assert "two-comparison" in figures_of(made.resolved())
+
+
+def test_the_identity_of_a_run_never_changes():
+    """If this fails, results that people have would be lost."""
+    settings, measurement = resolve(
+        {"model": "m", "dataset": "d", "method": "MALMEN"}, ["h.{0..1}.up"]
+    )
+    values = identity(settings, measurement, {"source": "path"}, {"format": "zsre"})
+    assert values.pop("shift_rule")[0] == "least_squares"
+    assert values == {
+        **{"model": "m", "dataset": "d", "seed": 0, "edit_modules": ("h.0.up", "h.1.up")},
+        **{"precision": "float32", "threads": 1, "n_edits": 16, "minibatch": 4, "bp_steps": 1},
+        **{"locality": "kl", "training": "in_batches", "rank": 1024, "n_blocks": 4, "lr": 1e-6},
+        **{"meta_lr": 1e-5, "loc_coef": 0.6, "max_grad_norm": 1.0, "adam_repeats": 1},
+        **{"model_spec": {"source": "path"}, "dataset_spec": {"format": "zsre"}},
+    }
+
+
+def run_of(**given):
+    given = {"model": "m", "dataset": "d", "method": "SMEdit", **given}
+    return make_run(*resolve(given, ["h.0.up"]), {"edit_modules": ["h.0.up"]}, {})
+
+
+def test_a_method_counts_by_its_choices():
+    assert run_of(locality="kl").name == run_of(method="MALMEN", bp_steps=2).name
+    assert run_of().name != run_of(method="MALMEN", bp_steps=2).name
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"loc_coef": 0.1}, True),  # of KL, where the norm is used
+        ({"reg_coef": 0.1}, False),
+        ({"reg_power": 1}, True),
+        ({"passes": 1}, True),
+        ({"passes": 2}, False),
+        ({"train_batches": 5}, True),  # measured on the way
+        ({"edit_lr": 0.1}, True),
+        ({"protocol": "sequential", "training": "in_batches"}, True),
+        ({"protocol": "sequential"}, False),
+        ({"bp_steps": 1, "train_from": "current"}, False),
+    ],
+)
+def test_what_trains_is_the_identity(changes, same):
+    assert (run_of(**changes).name == run_of().name) is same
+
+
+def test_passes_make_training_batches_part_of_the_identity():
+    assert run_of(passes=2, train_batches=5).name != run_of(passes=2, train_batches=1).name
+
+
+def test_what_a_rule_does_is_part_of_the_identity(monkeypatch):
+    before = run_of().name
+    monkeypatch.setattr(plan_runs, "rule_checksum", lambda _: "other")
+    assert run_of().name != before
+
+
+def test_a_rule_is_read_without_its_words(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    one = 'import nothing\n\ndef rule(a, b):\n    """Words."""\n    return a + b  # more\n'
+    (tmp_path / "one_rule.py").write_text(one)
+    (tmp_path / "same_rule.py").write_text("def rule(a, b):\n    return (a + b)\n")
+    (tmp_path / "other_rule.py").write_text("def rule(a, b):\n    return a - b\n")
+    sums = [rule_checksum(f"{name}_rule:rule") for name in ("one", "same", "other")]
+    assert sums[0] == sums[1] != sums[2]
+
+
+def test_every_setting_can_be_an_axis():
+    """One after the other, where it has an effect."""
+    others = {
+        "locality": {"locality": "kl"},
+        "loc_coef": {"locality": "kl"},
+        "bound": {"method": "FT-L"},
+        "reg_power": {"training": "in_sequence"},
+        "back_depth": {"training": "in_sequence"},
+        "time_decay": {"training": "in_sequence", "back_depth": 3},
+        "n_batches": {"protocol": "sequential"},
+        "points": {"protocol": "sequential"},
+    }
+    for name, said in all_settings().items():
+        if name in ("model", "dataset", "seed", "method", "shift_rule", "edit_modules"):
+            continue
+        values = list(said.choices) or [1, 2]
+        if name in ("n_requests",):
+            values = [16, 32]
+        if name == "time_decay":
+            values = [0.5, 0.9]
+        entry = {"method": "SMEdit", **others.get(name, {})}
+        entry.pop(name, None)
+        made = make_plan(
+            completed(
+                {
+                    **{"models": ["smollm2-135m"], "datasets": ["worldfacts-qa"]},
+                    "experiments": {"axis": {"methods": [entry], name: values}},
+                }
+            )
+        )
+        found = {row[name] for row in made.resolved()}
+        assert found == set(values), name
+        role = len(made.runs) if name in declared(Settings) else len(made.rows)
+        assert role == len(values), name
+
+
+def test_edit_modules_may_be_several_sets():
+    sets = [["model.layers.{28..29}.mlp.down_proj"], ["model.layers.29.mlp.up_proj"]]
+    made = plan(yaml.safe_dump({"sets": {"methods": ["MEND"], "edit_modules": sets}}), seeds=[0])
+    assert len(made.runs) == 2
+    assert len({row["variant"] for row in made.resolved()}) == 2
+    assert len(frozen(made)) == 2  # other blocks are frozen
+
+
+def test_entries_of_one_name_are_told_apart_by_what_they_set():
+    text = "two: {methods: [{method: MEND, lr: 1.0e-5}, {method: MEND, lr: 1.0e-4}, MALMEN]}"
+    variants = {row["variant"] for row in plan(text).resolved()}
+    assert variants == {
+        "MEND, initial step size η 1e-05",
+        "MEND, initial step size η 0.0001",
+        "MALMEN",
+    }
+    text = "two: {methods: [{method: MEND, lr: 1.0e-5, name: small}, MEND]}"
+    assert {row["variant"] for row in plan(text).resolved()} == {"small", "MEND"}
+
+
+def test_an_overlay_drops_experiments_and_models():
+    both = "a: {methods: [MEND]}\nb: null"
+    models = {"smollm2-135m": None, "m": {"source": "path", "path": "x", "edit_modules": ["a.0.b"]}}
+    made = plan(both, models=models)
+    assert {row["experiment"] for row in made.resolved()} == {"a"}
+    assert {run.settings.model for run in made.runs.values()} == {"m"}
+
+
+def test_a_place_may_have_sizes_of_its_own():
+    text = "a: {methods: [MEND], n_edits: 8, by_dataset: {worldfacts-cloze: {n_edits: 4}}}"
+    made = plan(text, datasets=["worldfacts-qa", "worldfacts-cloze"])
+    sizes = {(row["dataset"], row["n_edits"]) for row in made.resolved()}
+    assert sizes == {("worldfacts-qa", 8), ("worldfacts-cloze", 4)}
+
+
+# --- searches -------------------------------------------------------------------------------------
+
+SEARCH = """
+search: {methods: [MALMEN, {method: SMEdit, reg_coef: [0.5, 0.05]}], lr: [1.0e-5, 1.0e-4]}
+"""
+
+
+def chosen(made, **values):
+    """As if these values were chosen for every variant."""
+    return {
+        f"{name} {model}": dict.fromkeys(search.points, values)
+        for (name, model), search in made.searches.items()
+    }
+
+
+def test_a_search_is_measured_on_both_splits_and_nothing_of_it_runs_twice():
+    alone = plan(SEARCH)
+    assert {row["rows"] for row in alone.resolved()} == {"eval"}
+    made = plan(SEARCH + "best: {methods: [MALMEN], chosen_in: search}")
+    assert len(made.runs) == len(alone.runs)
+    for run in made.runs.values():
+        assert [m.rows for m in run.measurements] == ["eval", "tune"]
+    best = [row for row in made.rows if row.asked.experiment == "best"]
+    assert all(row.run == "" and len(row.points) == 2 for row in best)
+    found = [row for row in made.resolved(chosen(made, lr=1e-4)) if row["experiment"] == "best"]
+    assert [row["lr"] for row in found] == [1e-4, 1e-4]
+    assert {made.runs[row["run"]].settings.lr for row in found} == {1e-4}
+    assert {row["search"] for row in found} == {"search"}
+
+
+def test_chosen_values_at_another_size_are_runs_named_by_the_search():
+    made = plan(SEARCH + "best: {methods: [SMEdit], chosen_in: search, n_edits: 8}")
+    added = [run for run in made.runs.values() if run.chosen]
+    assert [set(run.chosen.names) for run in added] == [{"reg_coef", "lr"}] * 2
+    assert all("by-search" in run.name for run in added)
+    wider = SEARCH.replace("1.0e-4]", "1.0e-4, 1.0e-3]")
+    other = plan(wider + "best: {methods: [SMEdit], chosen_in: search, n_edits: 8}")
+    assert not {run.name for run in other.runs.values() if run.chosen} & {r.name for r in added}
+
+
+def test_choices_may_share_what_was_chosen():
+    text = SEARCH + "best: {methods: [{method: SMEdit, bp_steps: [1, 2, 3]}], n_edits: 8, "
+    made = plan(text + "chosen_in: {search: search, shared: [bp_steps]}}")
+    assert {run.chosen.variant for run in made.runs.values() if run.chosen} == {"SMEdit"}
+
+
+def test_a_search_may_take_from_another():
+    text = SEARCH + "fine: {methods: [SMEdit], chosen_in: search, meta_lr: [1.0e-5, 1.0e-4]}\n"
+    made = plan(text + "best: {methods: [SMEdit], chosen_in: fine, n_edits: 8}")
+    assert {run.chosen.search for run in made.runs.values() if run.chosen} == {"search", "fine"}
+
+
+def test_one_value_needs_no_search():
+    made = plan("a: {methods: [MEND], lr: 1.0e-3}\nb: {methods: [MEND], chosen_in: a, n_edits: 8}")
+    assert {run.settings.lr for run in made.runs.values()} == {1e-3}
+    assert not any(run.chosen for run in made.runs.values())
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_needed():
+    text = "a: {methods: [MEND], n_edits: 8, train_batches: [1, 3]}\n"
+    text += "b: {methods: [FT-L], protocol: sequential, n_edits: 6, n_batches: 7}"
+    needed = plan(text).rows_needed("smollm2-135m", "worldfacts-qa")
+    assert needed == {"train": 24, "tune": 0, "eval": 42}
+
+
+def test_a_smaller_configuration_measures_nothing_anew(tmp_path):
+    """What a result holds is asked for again, so that its job is the same."""
+    whole, part = plan(), plan(EXAMPLE.split("experiments:")[1].replace("[1, 5]", "[5]"))
+    name = next(iter(whole.runs))
+    result = tmp_path / "result.json"
+    job = run_job(whole, whole.runs[name], "cpu", result)
+    assert job["asked"] == [asdict(m) for m in whole.runs[name].measurements]
+    result.write_text(json.dumps({"asked": job["asked"], "other": [1] * 10**6}, indent=1))
+    assert run_job(part, part.runs[name], "cpu", result) == job
+    result.write_text(json.dumps({"asked": job["asked"][:1]}, indent=1))
+    assert run_job(whole, whole.runs[name], "cpu", result) == job  # one more, none less
+    result.write_text('{\n "asked": [{"old": 1}]}')
+    assert run_job(whole, whole.runs[name], "cpu", result) == job
+
+
+def test_rows_that_were_frozen_stay(tmp_path):
+    made, before = plan(), tmp_path / "before.json"
+    (name, *_) = frozen(made)
+    assert freeze_job(made, name, "cpu", before)["rows"] == {"train": 80, "tune": 0, "eval": 32}
+    before.write_text(json.dumps({"rows": {"eval": {"count": 100}, "train": {"count": 9}}}))
+    rows = freeze_job(made, name, "cpu", before)["rows"]
+    assert rows == {"train": 80, "tune": 0, "eval": 100}
+
+
+def test_the_head_of_a_file_is_enough(tmp_path):
+    path = tmp_path / "x.json"
+    assert first_value(path) is None
+    path.write_text('{\n "asked": [1, {"a": "]"}],\n "rest": half')
+    assert first_value(path) == [1, {"a": "]"}]
+
+
+def test_every_measurement_field_is_declared_once():
+    assert not set(declared(Settings)) & set(declared(Measurement))

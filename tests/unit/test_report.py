@@ -1,0 +1,382 @@
+"""Results → tables, the choice of a search, figures, and what a person sees in the terminal."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+
+from smedit.cli import main
+from smedit.errors import UserError
+from smedit.plan.config import completed
+from smedit.plan.plan import make_plan
+from smedit.report import collect, statistics
+from smedit.report.choose import choose, chosen_values
+from smedit.report.figures import KINDS, axes_of, figures
+from smedit.report.figures.draw import draw
+from smedit.report.figures.style import styles
+from smedit.report.show import show
+from smedit.report.tables import TABLES, Found, make
+from smedit.store.results import write_result
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+models: [smollm2-135m]
+datasets: [worldfacts-qa]
+seeds: [0, 1]
+n_edits: 4
+n_requests: 8
+generate: 0
+experiments:
+  search: {methods: [MALMEN, SMEdit], lr: [1.0e-5, 1.0e-4, 1.0e-3]}
+  best:
+    methods: [MALMEN, {method: MALMEN, bp_steps: 2}, SMEdit]
+    chosen_in: {search: search, shared: [bp_steps]}
+    train_batches: [0, 1, 5]
+  stream: {methods: [SMEdit, UltraEdit], protocol: sequential, n_batches: 4, train_batches: 1}
+"""
+BEFORE = [[2.0, 0.0, 4], [3.0, 0.0, 6]]
+"""Of the unedited model: loss, drift and tokens of two paragraphs."""
+
+
+@pytest.fixture(autouse=True)
+def in_suite(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def config(tmp_path):
+    folders = {"results_dir": f"{tmp_path}/results", "figures_dir": f"{tmp_path}/figures"}
+    for folder in ("runs", "chosen"):
+        (tmp_path / "results" / folder).mkdir(parents=True)
+    return completed(yaml.safe_load(CONFIG) | folders)
+
+
+def score(metric, name, rows):
+    return {"metric": metric, "score": name, "rows": rows}
+
+
+def point(stage, batches, n_requests, efficacy, harm, n_texts=1):
+    edited = [[a + harm * n, harm / 2 * n, n] for a, _, n in BEFORE]
+    rows = [[1.0] if i < efficacy * n_requests else [0.0] for i in range(n_requests)]
+    return {
+        **{"stage": stage, "batches": batches, "edit_seconds": 1.0, "memory_mb": 100.0},
+        "scores": [
+            score("efficacy", "accuracy", rows),
+            score("efficacy", "exact_match", rows),
+            score("generalization", "accuracy", rows),
+            score("specificity", "accuracy", [[0.5, 0.0] for _ in rows]),
+            score("specificity", "agreement", [[1.0 - harm / 10] for _ in rows]),
+        ],
+        "text": [edited] * n_texts,
+        "perplexity": [[a + harm * n, n] for a, _, n in BEFORE],
+        "change_norm": harm,
+    }
+
+
+def made(run, efficacy=None, harm=None, diverged=None):
+    """A result of a run: the larger its step size, the more it edits and the more it harms."""
+    settings, evaluations = asdict(run.settings), []
+    lr = settings["lr"] = 1e-4 if run.chosen else run.settings.lr
+    efficacy = efficacy or {1e-5: 0.25, 1e-4: 0.75, 1e-3: 1.0}.get(lr, 0.5)
+    harm = harm if harm is not None else lr * 1e3
+    for m in run.measurements:
+        n = m.n_requests if m.protocol == "batch" else m.n_batches * run.settings.n_edits
+        points = [point(0, 0, n, 0, 0.0)]
+        if not diverged:
+            last = n // run.settings.n_edits
+            if m.protocol == "batch":
+                stages = range(1, m.edit_steps + 1)
+                points += [point(s, last, n, efficacy, harm, n_texts=last) for s in stages]
+            else:
+                points += [
+                    point(m.edit_steps, b, b * run.settings.n_edits, efficacy, harm)
+                    for b in range(1, last + 1)
+                ]
+        evaluations.append(
+            {
+                **{"measurement": asdict(m), "points": points, "says": {}, "generated": []},
+                "diverged": diverged and {"why": diverged, "batches": 0},
+                "seconds": {"edit": 2.0, "score": 4.0},
+            }
+        )
+    phases = {"trace": 1.0, "shift": 0.5, "edit loss": 1.0, "locality loss": 0.25}
+    step = {"batch": 1, "bp_step": 1, "edit_loss": 1.0, "locality_loss": 0.1, "shift_norm": 1.0}
+    trained = run.settings.training != "none"
+    return {
+        **{"asked": [asdict(m) for m in run.measurements], "settings": settings},
+        **{"identity": run.identity, "engine": "e", "environment": {"device": "cpu"}},
+        "training": [{**step, "gradient_norm": 2.0, "seconds": phases}] if trained else [],
+        "evaluations": evaluations,
+        **{"seconds": {"load": 1.0, "train": 3.0}, "memory_mb": {"load": 1.0, "train": 9.0}},
+        "diverged": diverged,
+    }
+
+
+def write(config, **changes):
+    """All results of a configuration, and what was chosen from them."""
+    plan, folder = make_plan(config), Path(config["results_dir"])
+    for name, run in plan.runs.items():
+        write_result(made(run, **changes.get(name, {})), folder / f"runs/{name}.json")
+    for name, model in plan.searches:
+        chosen = collect.choose_values(config, name, model)
+        write_result(chosen, folder / f"chosen/{name}_{model}.json")
+    return plan
+
+
+@pytest.fixture
+def tables(config):
+    write(config)
+    collect.write_tables(config)
+    return {name: pd.read_csv(Path(config["results_dir"]) / f"{name}.csv") for name in TABLES}
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def test_a_mean_weighs_prompts_and_its_interval_is_over_requests():
+    found = statistics.mean_with_interval([[1.0, 1.0, 0.0], [0.0], []])
+    assert found["value"] == pytest.approx(50)
+    assert (found["n_rows"], found["n_resampled"]) == (4, 2)
+    assert found["ci_low"] == 0 and found["ci_high"] == pytest.approx(200 / 3)
+    assert math.isnan(statistics.mean_with_interval([[1.0]])["ci_low"])
+    assert math.isnan(statistics.mean_with_interval([])["value"])
+
+
+def test_harm_is_the_loss_above_the_unedited_one_per_token():
+    text = [[[3.0, 1.0, 4], [3.0, 1.0, 6]], [[2.0, 0.0, 4], [5.0, 2.0, 6]]]
+    assert statistics.harm(text, BEFORE)["value"] == pytest.approx((0.5 + 1.0) / 10)
+    assert statistics.drift(text)["value"] == pytest.approx((0.5 + 1.5) / 10)
+    assert statistics.harm([BEFORE], BEFORE)["value"] == 0
+    assert statistics.perplexity([(4.0, 4), (6.0, 6)])["value"] == pytest.approx(math.e)
+
+
+def test_over_seeds_the_interval_is_student_s():
+    mean, low, high = statistics.over_seeds([1.0, 2.0, 3.0])
+    assert (mean, low) == (2, pytest.approx(2 - 4.303 / math.sqrt(3), abs=1e-3))
+    assert high - mean == pytest.approx(mean - low)
+    assert np.isnan(statistics.over_seeds([1.0])[1])
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_tables_have_their_columns_without_rows():
+    for name, (columns, _) in TABLES.items():
+        assert len(set(columns)) == len(columns)
+        assert list(make(name, Found([], {})).columns) == columns
+
+
+def test_scores(tables):
+    scores = tables["scores"]
+    best = scores[(scores.experiment == "best") & (scores.variant == "MALMEN + MBPS")]
+    assert set(best.stage) == {0, 1, 2} and set(best.train_batches) == {0, 1, 5}
+    assert set(best.lr) == {1e-4}  # within the bound; 1e-3 harms by a nat
+    assert best.reg_coef.isna().all() and set(best.loc_coef) == {0.6}
+    harm = best[(best.metric == "harm") & (best.stage == 2)]
+    assert harm.value.tolist() == [pytest.approx(0.1)] * 6 and set(harm.scope) == {"text"}
+    stream = scores[(scores.experiment == "stream") & (scores.metric == "efficacy")]
+    assert set(stream.scope) == {"all", "first quarter", "latest batch"}
+    ends = stream[(stream.batches == 4) & (stream.score == "accuracy")]
+    counts = dict(zip(ends.scope, ends.n_resampled, strict=False))
+    assert counts == {"all": 16, "first quarter": 4, "latest batch": 4}
+    assert not scores.drop(columns=["value"]).duplicated().any()
+
+
+def test_the_summary_has_one_row_per_variant_and_size(tables):
+    summary = tables["summary"]
+    keys = ["experiment", "variant", "lr", "train_batches", "protocol"]
+    assert not summary.duplicated(keys).any()
+    row = summary[(summary.experiment == "search") & (summary.lr == 1e-3)].iloc[0]
+    assert (row.efficacy, row.unedited_efficacy, row.seeds) == (100, 0, 2)
+    assert (row.harm, row.agreement, row.requests) == (1, pytest.approx(90), 16)
+    assert row.seconds == 4 + 2 * 6  # trained once, measured on both splits
+    assert (row.memory_mb, row.diverged) == (9, 0)
+
+
+def test_gains_pair_what_differs_in_one_choice(tables):
+    gains = tables["gains"]
+    assert set(gains.experiment) == {"best"} and set(gains.variant) == {"MALMEN + MBPS", "SMEdit"}
+    assert set(gains.gain_of) == {"second step", "norm in place of KL"}
+    assert (gains.gain == 0).all()  # made so
+    assert set(gains[gains.variant == "SMEdit"].gain_of) == {"norm in place of KL"}
+
+
+def test_times_memory_training_and_the_index(tables):
+    timings = tables["timings"]
+    step = timings[(timings.per == "training step") & (timings.phase == "trace")]
+    assert set(step.seconds) == {1.0}
+    edit = timings[(timings.per == "edited batch") & (timings.phase == "edit")]
+    assert set(edit.n) == {2, 4}
+    assert set(tables["memory"].until) == {"load", "train", "point"}
+    assert set(tables["training"].gradient_norm) == {2.0}
+    runs = tables["runs"]
+    assert not runs.run.duplicated().any() and set(runs.engine) == {"e"}
+    assert (runs.edit_modules == "model.layers.{24..29}.mlp.down_proj").all()
+
+
+def test_results_of_several_engines_are_said(config, caplog):
+    plan = write(config)
+    name = next(iter(plan.runs))
+    path = Path(config["results_dir"]) / f"runs/{name}.json"
+    write_result({**made(plan.runs[name]), "engine": "older"}, path)
+    collect.write_tables(config)
+    assert "made by 2 versions of the engine (column engine of runs.csv)" in caplog.text
+
+
+def test_a_result_of_other_settings_is_refused(config):
+    plan = write(config)
+    first, second = list(plan.runs)[:2]
+    folder = Path(config["results_dir"]) / "runs"
+    (folder / f"{first}.json").write_bytes((folder / f"{second}.json").read_bytes())
+    with pytest.raises(UserError, match=rf"{first}\.json: the result of other settings than its"):
+        collect.write_tables(config)
+
+
+def test_a_result_of_other_values_than_were_chosen_is_refused(config):
+    plan = write(config)
+    name = next(name for name, run in plan.runs.items() if run.chosen)
+    result = made(plan.runs[name])
+    result["settings"]["lr"] = 1e-5
+    write_result(result, Path(config["results_dir"]) / f"runs/{name}.json")
+    with pytest.raises(UserError, match=rf"{name}\.json: made with lr 1e-05, not 0.0001; delete"):
+        collect.write_tables(config)
+
+
+def test_one_that_diverged_is_a_row_and_no_part_of_means(config):
+    plan = make_plan(config)
+    name = next(n for n, r in plan.runs.items() if r.settings.lr == 1e-3)
+    write(config, **{name: {"diverged": "non-finite shift"}})
+    collect.write_tables(config)
+    folder = Path(config["results_dir"])
+    scores, summary = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "summary.csv")
+    ended = scores[scores.run == name]
+    assert set(ended.stage) == {0} and set(ended.diverged) == {"non-finite shift"}
+    row = summary[(summary.experiment == "search") & (summary.diverged == 1)].iloc[0]
+    assert (row.seeds, row.efficacy) == (2, 100)
+    searched = pd.read_csv(folder / "chosen.csv")
+    lost = searched[(searched.variant == "MALMEN") & (searched["values"] == "lr 0.001")].iloc[0]
+    assert not lost.allowed and math.isinf(lost.harm)
+
+
+# --- what a search chooses ------------------------------------------------------------------------
+
+
+def choice(config, bound, harms=(0.01, 0.1, 1.0)):
+    config["experiments"]["search"]["objective"] = {"harm_at_most": bound}
+    plan = make_plan(config)
+    by_lr = dict(zip((1e-5, 1e-4, 1e-3), harms, strict=True))
+    results = {n: made(r, harm=by_lr.get(r.settings.lr, 0.0)) for n, r in plan.runs.items()}
+    (search,) = plan.searches.values()
+    return choose(search, results)
+
+
+@pytest.mark.parametrize(
+    ("bound", "lr"),
+    [(0.5, 1e-4), (5, 1e-3), (0.05, 1e-5), (0.001, 1e-5)],
+    ids=["best within the bound", "all within", "one within", "none: the least harmful"],
+)
+def test_a_search_chooses_the_best_within_its_bound(config, bound, lr):
+    table = choice(config, bound)
+    assert chosen_values(table) == {"MALMEN": {"lr": lr}, "SMEdit": {"lr": lr}}
+    assert table.chosen.sum() == 2
+    expected = (100 * 0.75 * 2 + 99) / 3
+    assert table[(table.variant == "MALMEN")].objective.tolist()[1] == pytest.approx(expected)
+
+
+def test_at_a_tie_the_first_wins(config):
+    plan = make_plan(config)
+    results = {n: made(r, efficacy=0.5, harm=0.1) for n, r in plan.runs.items()}
+    table = choose(*plan.searches.values(), results)
+    assert chosen_values(table)["MALMEN"] == {"lr": 1e-5}
+
+
+def test_a_point_without_a_score_that_is_needed_is_named(config):
+    plan = make_plan(config)
+    results = {n: made(r) for n, r in plan.runs.items()}
+    for result in results.values():
+        for evaluation in result["evaluations"]:
+            for each in evaluation["points"]:
+                each["scores"] = [s for s in each["scores"] if s["score"] != "agreement"]
+    with pytest.raises(UserError, match=r"search: the run .* has no agreement to choose by"):
+        choose(*plan.searches.values(), results)
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_what_varies_decides_which_figures_there_are(config):
+    names = [name for name, _, _ in figures(make_plan(config).resolved())]
+    assert names == [
+        *("search-comparison", "search-curve-lr", "search-gains"),
+        *("search-phases", "search-trade_off-lr"),
+        *("best-comparison", "best-curve-train_batches", "best-gains", "best-phases"),
+        *("stream-comparison", "stream-retention"),
+    ] or set(KINDS) == {"comparison", "curve", "gains", "phases", "retention", "trade_off"}
+    assert {"search-trade_off-lr", "best-curve-train_batches", "stream-retention"} <= set(names)
+    assert not any(name.startswith("stream-curve") for name in names)
+
+
+def test_two_values_of_a_choice_are_no_curve(config):
+    def rows(steps):
+        config["experiments"] = {"a": {"methods": [{"method": "MALMEN", "bp_steps": steps}]}}
+        return make_plan(config).resolved()
+
+    assert axes_of(rows([1, 2])) == []
+    assert axes_of(rows([1, 2, 3])) == ["bp_steps"]
+
+
+def test_every_figure_is_drawn(config, tables, tmp_path):
+    plan = make_plan(config)
+    draw(plan.resolved(), tables, tmp_path / "figures")
+    for name, _, _ in figures(plan.resolved()):
+        image = imread(tmp_path / f"figures/{name}.png")
+        assert min(image.shape[:2]) > 200
+        assert image[..., :3].std() > 0.05, name
+        assert (tmp_path / f"figures/{name}.svg").stat().st_size > 5000
+
+
+def test_the_same_tables_give_the_same_files(config, tables, tmp_path):
+    rows = [r for r in make_plan(config).resolved() if r["experiment"] == "stream"]
+    for folder in ("one", "two"):
+        draw(rows, tables, tmp_path / folder)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_figure_that_cannot_be_drawn_says_why_and_stops_nothing(config, tables, tmp_path, caplog):
+    empty = {**tables, "scores": tables["scores"][tables["scores"].stage == 0]}
+    plan = make_plan(config)
+    draw(plan.resolved(), empty, tmp_path / "figures")
+    assert "search-comparison cannot be drawn: no measurement was finished" in caplog.text
+    assert len(list((tmp_path / "figures").glob("*.png"))) == len(list(figures(plan.resolved())))
+
+
+def test_variants_of_a_method_are_told_apart():
+    names = {f"SMEdit {i}": "SMEdit" for i in range(4)} | {"MEND": "MEND", "Mine": "Mine"}
+    looks = [
+        (s["color"], s["marker"], str(s["linestyle"]), s["markerfacecolor"])
+        for s in styles(names).values()
+    ]
+    assert len(set(looks)) == len(looks)
+    assert len({look[0] for look in looks}) == 3
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+def test_show(config, tables, capsys):
+    folder = Path(config["results_dir"])
+    text = show(folder, {"experiment": "search", "model": None})
+    assert text.splitlines()[0] == "search, smollm2-135m, worldfacts-qa"
+    assert "unedited" in text.splitlines()[2]
+    assert max(map(len, text.splitlines())) <= 110
+    assert main(["show", "--results", str(folder), "--variant", "UltraEdit"]) == 0
+    out = capsys.readouterr().out
+    assert "stream, smollm2" in out and "MALMEN" not in out
+    assert main(["show", "--results", str(folder), "--variant", "Ultra"]) == 2
+    assert "error: --variant: there is no 'Ultra'; known: MALMEN" in capsys.readouterr().err
