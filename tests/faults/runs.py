@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NOT_COPIED = {".git", ".venv", ".snakemake", "resources", "results", "figures", "smoke"}
-VARYING = {"timings.csv", "memory.csv", "sequential_timings.csv", "sequential_memory.csv"}
-"""Tables of seconds and megabytes: the only ones that differ between two runs."""
+VARYING = {"timings.csv", "memory.csv", "runs.csv", "summary.csv"}
+"""Tables with seconds and megabytes: the only ones that differ between two runs."""
 
 
 def copy_suite(folder):

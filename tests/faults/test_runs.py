@@ -21,7 +21,7 @@ def undisturbed(tmp_path_factory):
     folder = copy_suite(tmp_path_factory.mktemp("undisturbed") / "suite")
     status, text = run(folder, cores=1)
     assert status == 0, text
-    assert {"scores.csv", "sequential.csv", "training.csv", "tuning.csv"} <= set(tables(folder))
+    assert {"scores.csv", "gains.csv", "training.csv", "chosen.csv"} <= set(tables(folder))
     return folder
 
 
@@ -69,17 +69,17 @@ def one(folder, pattern):
 
 # What is damaged, how, and what is removed so that the next run has to read it.
 DAMAGES = {
-    "result": ("smoke/results/cells/model~tiny-gpt2/**/*.json", cut, "smoke/results/scores.csv"),
-    "table": ("smoke/results/scores.csv", cut, "smoke/figures/data_size.png"),
+    "result": ("smoke/results/runs/tiny-gpt2*.json", cut, "smoke/results/scores.csv"),
+    "table": ("smoke/results/scores.csv", cut, "smoke/figures/chosen-comparison.png"),
     "frozen states": (
-        "smoke/results/frozen/tiny-gpt2/worldfacts-qa/*.safetensors",
+        "smoke/results/frozen/tiny-gpt2_worldfacts-qa*.safetensors",
         alter,
-        "smoke/results/cells/model~tiny-gpt2/dataset~worldfacts-qa/**/*.json",
+        "smoke/results/runs/tiny-gpt2_worldfacts-qa*.json",
     ),
     "model": (
         "resources/models/tiny-gpt2/model.safetensors",
         alter,
-        "smoke/results/sequential/streams/model~tiny-gpt2/**/*.json",
+        "smoke/results/runs/tiny-gpt2*in_sequence*.json",
     ),
 }
 

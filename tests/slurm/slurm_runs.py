@@ -6,6 +6,10 @@ from pathlib import Path
 import yaml
 from runs import copy_suite
 
+from smedit.plan.config import completed
+from smedit.plan.config_files import read_file
+from smedit.plan.plan import make_plan
+
 SNAKEMAKE = """\
 from snakemake.cli import main
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -18,7 +22,7 @@ PROFILE = [
     *(sys.executable, "-c", SNAKEMAKE, "--workflow-profile", "workflow/profiles/slurm"),
     *("--configfile", "config/smoke.yaml", "--config", "gpus_per_job=1"),
     *("--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-keep-successful-logs"),
-    # One retry is enough to show that a job gets more, and the cell that fails for good costs less.
+    # One retry is enough to show that a job gets more, and the run that fails for good costs less.
     *("--retries", "1"),
 ]
 
@@ -26,20 +30,21 @@ METHODS = {"MEND", "SMEdit", "UltraEdit"}
 
 
 def small_suite(folder):
-    """A copy of the suite, whose smoke configuration has one dataset and three methods, for time.
-
-    Its grid has four cells for each model, and ten streams.
-    """
+    """A copy of the suite, whose smoke configuration has one dataset and three methods, for time."""
     suite = copy_suite(folder / "suite")
     path = suite / "config/smoke.yaml"
     config = yaml.safe_load(path.read_text())
-    del config["datasets"]["worldfacts-cloze"]
-    for part in (config, config["sequential"]):
-        for experiment in part["experiments"].values():
-            known = [m for m in experiment["methods"] if m["method"] in METHODS]
-            experiment["methods"] = known
+    config["datasets"].remove("worldfacts-cloze")
+    for experiment in config["experiments"].values():
+        methods = [m if isinstance(m, dict) else {"method": m} for m in experiment["methods"]]
+        experiment["methods"] = [m for m in methods if m["method"] in METHODS]
     path.write_text(yaml.safe_dump(config))
     return suite
+
+
+def plan_of(suite):
+    """The plan of a copy's smoke configuration."""
+    return make_plan(completed(read_file(suite / "config/smoke.yaml")))
 
 
 def environment_of(suite, environment, *folders):

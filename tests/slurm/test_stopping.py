@@ -18,9 +18,9 @@ pytestmark = pytest.mark.long
 
 SMEDIT = """\
 #!/bin/sh
-# Runs smedit, but of the cells only as many as there are folders `let…`. The others hang.
+# Runs smedit, but of the runs only as many as there are folders `let…`. The others hang.
 case "$*" in
-    run-cell*)
+    run\\ *)
         for let in {folder}/let*; do
             rmdir "$let" 2> /dev/null && exec {smedit} "$@"
         done
@@ -37,9 +37,9 @@ exec {squeue} "$@"
 
 
 class Stopped:
-    """Four cells and the tables, missing in a finished run, are made by the same command thrice.
+    """Four runs and the tables, missing in a finished run, are made by the same command thrice.
 
-    Each of the first two runs makes one cell, while two hang; in the first run, the fourth waits
+    Each of the first two makes one, while two hang; in the first run, the fourth waits
     for one of the two GPUs. An hour is the limit of short jobs, so these are not grouped.
     """
 
@@ -51,7 +51,7 @@ class Stopped:
         self.results = self.suite / "smoke/results"
         config = self.suite / "config/smoke.yaml"
         config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "minutes": 61}))
-        self.cells = sorted(self.results.glob("cells/model~tiny-gpt2/**/*.json"))
+        self.cells = sorted(self.results.glob("runs/tiny-gpt2_*_by-search-*.json"))
         for path in [*self.cells, *self.results.glob("*.csv")]:
             path.unlink()
         self._program("smedit", SMEDIT, smedit=Path(sys.executable).with_name("smedit"))
@@ -92,7 +92,7 @@ class Stopped:
     def _start(self):
         with (self.suite / "run.log").open("a") as log:
             return subprocess.Popen(
-                [*PROFILE, "batch"],
+                [*PROFILE, "tables"],
                 cwd=self.suite,
                 env=environment_of(self.suite, self.cluster.environment, self.folder),
                 stdout=log,
