@@ -30,7 +30,7 @@ METHODS = {"MEND", "SMEdit", "UltraEdit"}
 
 
 def small_suite(folder):
-    """A copy of the suite, whose smoke configuration has one dataset and three methods, for time."""
+    """A copy of the suite; for time, its smoke test has one dataset and three methods."""
     suite = copy_suite(folder / "suite")
     path = suite / "config/smoke.yaml"
     config = yaml.safe_load(path.read_text())
