@@ -51,7 +51,7 @@ def run(
     Returns
     -------
     dict
-        JSON-ready; `docs/results.md` describes it.
+        JSON-ready; `docs/architecture.md` describes it.
     """
     settings, asked = job["settings"], job["asked"]
     _check(settings, asked)

@@ -12,8 +12,9 @@ from smedit.plan import runs as plan_runs
 from smedit.plan.config import completed
 from smedit.plan.jobs import first_value, freeze_job, frozen, run_job
 from smedit.plan.plan import make_plan
+from smedit.plan.reference import written
 from smedit.plan.runs import identity, make_run
-from smedit.plan.settings import Measurement, Settings, all_settings, declared
+from smedit.plan.settings import Machine, Measurement, Settings, all_settings, declared
 from smedit.plan.variants import resolve
 from smedit.report.figures import figures_of
 
@@ -302,3 +303,20 @@ def test_the_head_of_a_file_is_enough(tmp_path):
 
 def test_every_measurement_field_is_declared_once():
     assert not set(declared(Settings)) & set(declared(Measurement))
+
+
+def test_the_settings_in_the_readme_are_those_declared():
+    """`python -m smedit.plan.reference` writes them."""
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert written(text) == text
+    for name in (*all_settings(), *declared(Machine)):
+        assert f"| `{name}`" in text
+
+
+def test_the_readme_s_configurations_work():
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    examples = [part.partition("```")[0] for part in text.split("```yaml\n")[1:]]
+    assert len(examples) == 2 and examples[1].strip() == EXAMPLE.strip()
+    for example in examples:
+        assert len(example.splitlines()) <= 9
+        make_plan(completed(yaml.safe_load(example)))
