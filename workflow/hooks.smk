@@ -9,6 +9,7 @@ from pathlib import Path
 
 from smedit.hosting import failures, run_lock
 from smedit.plan.config_files import explained
+from smedit.plan.forecast import screen
 from smedit.errors import UserError, message
 from smedit.report.show import places, show
 from smedit.store.files import check_writable, lies_here, set_refused_aside
@@ -22,6 +23,11 @@ if lies_here(Path("resources/models")):
 
 
 SUBMISSIONS = {}
+
+# The plan on one screen. A dry run has no hook, so it is printed here, where the targets are not
+# known yet: the smoke test has a configuration of its own.
+if workflow.is_main_process and not {"smoke", "--lint"} & set(sys.argv):
+    print(screen(PLAN, Path(config["results_dir"])), file=sys.stderr)
 
 # Results → figures of those whose tables a run prints at its end, if it made them.
 SHOWN = {Path(config["results_dir"]): Path(config["figures_dir"])}

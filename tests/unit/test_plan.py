@@ -10,6 +10,7 @@ import yaml
 from smedit.methods import rule_checksum
 from smedit.plan import runs as plan_runs
 from smedit.plan.config import completed
+from smedit.plan.forecast import screen
 from smedit.plan.jobs import first_value, freeze_job, frozen, run_job
 from smedit.plan.plan import make_plan
 from smedit.plan.reference import written
@@ -320,3 +321,42 @@ def test_the_readme_s_configurations_work():
     for example in examples:
         assert len(example.splitlines()) <= 9
         make_plan(completed(yaml.safe_load(example)))
+
+
+# --- the plan on one screen -----------------------------------------------------------------------
+
+
+def test_a_plan_fits_one_screen(tmp_path):
+    for name in ("config", "smoke", "paper"):
+        text = (ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")
+        lines = screen(make_plan(completed(yaml.safe_load(text))), tmp_path).splitlines()
+        assert len(lines) <= 24 and max(map(len, lines)) <= 100
+    said = screen(plan(), tmp_path)
+    assert "3 variants, 2 seeds, initial step size η, training batches" in said
+    assert "left: 12 runs, about" in said and "for 12 of them by the size of the model" in said
+
+
+def test_what_is_done_is_counted_and_the_rest_told_from_it(tmp_path):
+    made = plan()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "benchmarks/runs").mkdir(parents=True)
+    name, run = next(iter(made.runs.items()))
+    asked = [asdict(m) for m in run.measurements]
+    (tmp_path / f"runs/{name}.json").write_text(json.dumps({"asked": asked}, indent=1))
+    (tmp_path / f"benchmarks/runs/{name}.tsv").write_text("s\tmax_rss\n60\t1\n")
+    said = screen(made, tmp_path)
+    assert "mine                      12     1" in said
+    assert "left: 11 runs" in said and "from runs that are done here" in said
+    model = {"m": {"source": "path", "path": "x", "edit_modules": ["a.0.b"]}}
+    assert "(12 runs on models of unknown size are not counted)" in screen(
+        plan(models=model), tmp_path
+    )
+
+
+def test_a_plan_of_which_all_is_done_says_so(tmp_path):
+    made = plan("one: {methods: [MEND]}", seeds=[0])
+    (tmp_path / "runs").mkdir()
+    for name, run in made.runs.items():
+        asked = [asdict(m) for m in run.measurements]
+        (tmp_path / f"runs/{name}.json").write_text(json.dumps({"asked": asked}, indent=1))
+    assert screen(made, tmp_path).splitlines()[-1] == "nothing is left to run"
