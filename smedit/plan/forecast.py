@@ -95,7 +95,7 @@ def forecast(plan: Plan, left: Sequence[Run], results: Path) -> list[str]:
     disk = RESULT_MB * len(left) + EDITOR_MB * kept + FROZEN_MB * rows
     source = "from runs that are done here"
     if guessed:
-        source = f"for {guessed} of them by the size of the model alone: expect up to twice or half"
+        source = f"{guessed} of them by the size of the model alone: expect twice or half"
     line = f"left: {len(left)} runs, about {_hours(seconds)} of a core and {disk / 1000:.1f} GB"
     if unknown:
         line += f" ({unknown} runs on models of unknown size are not counted)"

@@ -333,7 +333,7 @@ def test_a_plan_fits_one_screen(tmp_path):
         assert len(lines) <= 24 and max(map(len, lines)) <= 100
     said = screen(plan(), tmp_path)
     assert "3 variants, 2 seeds, initial step size η, training batches" in said
-    assert "left: 12 runs, about" in said and "for 12 of them by the size of the model" in said
+    assert "left: 12 runs, about" in said and "12 of them by the size of the model" in said
 
 
 def test_what_is_done_is_counted_and_the_rest_told_from_it(tmp_path):
