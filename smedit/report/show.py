@@ -56,8 +56,9 @@ def show(results: Path, filters: Mapping[str, str | None]) -> str:
         )
     ]
     legend = (
-        "Percent; in parentheses the 95 % interval. Harm in nats per token. Each table begins with "
-        "the unedited model."
+        "Percent; harm in nats per token. In parentheses: of one seed the 95 % interval over\n"
+        "requests (harm: paragraphs), of two seeds both values, of more the 95 % interval over\n"
+        "seeds. Each table begins with the unedited model."
     )
     return "\n\n".join([*parts, legend])
 

@@ -94,11 +94,15 @@ def drift(text: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and its t interval over seeds; no interval with one seed."""
+    """Mean, and its t interval over seeds; of two seeds, which have next to none, both values; with
+    one seed nothing.
+    """  # noqa: D205
     values = [value for value in values if not math.isnan(value)]
     mean = float(np.mean(values)) if values else math.nan
     if len(values) < 2:
         return mean, math.nan, math.nan
+    if len(values) == 2:
+        return mean, min(values), max(values)
     width = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return mean, mean - width, mean + width
 

@@ -313,9 +313,9 @@ SUMMARY = [f"{name}{end}" for name in (*HEADLINE, "harm") for end in ("", "_low"
 def summary(found: Found) -> Iterator[Mapping[str, Any]]:
     """One row per protocol, model, dataset, variant and size, reported rows at the last point.
 
-    Means over seeds, with t intervals over seeds where there are several, else over requests (harm:
-    over paragraphs). ``seconds`` are those of the whole run, ``memory_mb`` its peak; ``diverged``
-    counts the seeds that did, which have no last point and no part in the means.
+    Means over seeds, with t intervals over seeds from three on, both values of two, else intervals
+    over requests (harm: paragraphs). ``seconds`` are those of the whole run, ``memory_mb`` its
+    peak; ``diverged`` counts the seeds that did, which have no last point and no part in the means.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in found.rows:

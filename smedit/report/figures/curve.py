@@ -18,6 +18,7 @@ from smedit.report.figures.points import (
     method_of,
 )
 from smedit.report.figures.style import (
+    BARS,
     GREY,
     finish,
     harm_axis,
@@ -62,7 +63,6 @@ def curve(drawing: Drawing) -> Figure:
     for panel in sheet.axes[-1]:
         panel.set_xlabel(all_settings()[setting].label)
     title_rows(sheet.axes, [place for place, _ in places], MEASURES)
-    caption = "After the last step, mean over seeds; bars are 95 % intervals (over seeds, or over "
-    caption += "requests and paragraphs where there is one seed)."
+    caption = f"After the last step, mean over seeds. {BARS}"
     caption += f" With {', '.join(fixed)}." if fixed else ""
     return finish(sheet, legend(looks, unedited=True), caption)

@@ -9,7 +9,7 @@ from smedit.report.figures import Drawing, Row, figure
 from smedit.report.figures.comparison import several_variants
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.points import at_last_values, means
-from smedit.report.figures.style import GREY, finish, panels, styles, title_rows
+from smedit.report.figures.style import BARS, GREY, finish, panels, styles, title_rows
 from smedit.report.metrics import HEADLINE, is_headline
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def gains(drawing: Drawing) -> Figure:
     title_rows(sheet.axes, places, HEADLINE)
     for panel in sheet.axes[-1]:
         panel.set_xlabel("percentage points gained")
-    caption = "The same requests edited with and without it; bars are 95 % intervals (over seeds, "
-    caption += "or over requests where there is one seed)."
+    caption = f"The same requests edited with and without it, mean over seeds. {BARS}"
     caption += f" With {', '.join(fixed)}." if fixed else ""
     return finish(sheet, [], caption)

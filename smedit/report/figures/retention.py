@@ -16,6 +16,7 @@ from smedit.report.figures.points import (
     method_of,
 )
 from smedit.report.figures.style import (
+    BARS,
     GREY,
     finish,
     harm_axis,
@@ -64,8 +65,7 @@ def retention(drawing: Drawing) -> Figure:
     title_rows(sheet.axes, [place for place, _ in places], MEASURES)
     for panel in sheet.axes[-1]:
         panel.set_xlabel("requests edited")
-    caption = "All requests edited so far, mean over seeds; bars are 95 % intervals (over seeds, "
-    caption += "or over requests and paragraphs where there is one seed). A line that ends early "
+    caption = f"All requests edited so far, mean over seeds. {BARS} A line that ends early "
     caption += "diverged there."
     caption += f" With {', '.join(fixed)}." if fixed else ""
     return finish(sheet, legend(looks, unedited=False), caption)

@@ -32,6 +32,12 @@ MARKERS = "osD^vP*X"
 METHODS = ("MEND", "MALMEN", "SMEdit", "RLEdit", "UltraEdit", "FT-L")
 """The paper's methods keep their colours; others follow in the order of an experiment."""
 
+BARS = (
+    "Bars: of one seed the 95 % interval over requests (harm: paragraphs), of two seeds both "
+    "values, of more the 95 % interval over seeds."
+)
+"""What a caption says of uncertainty."""
+
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 Style = dict[str, Any]
 
@@ -125,7 +131,7 @@ def panels(
     """
     from matplotlib.figure import Figure
 
-    left = 0.55 + (0.075 * max(map(len, labels)) if labels else 0.35)
+    left = 0.75 + (0.075 * max(map(len, labels)) if labels else 0.15)
     gap = 0.14 if labels else GAP
     whole = columns * (width + gap) - gap, rows * (height + GAP) - GAP
     figure = Figure(figsize=(left + whole[0] + RIGHT, TOP + whole[1] + BOTTOM))
