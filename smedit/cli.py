@@ -184,9 +184,10 @@ def _with_chosen(options: argparse.Namespace) -> dict[str, Any]:
     if (choice["search"], choice["model"]) != place:
         found = f"chosen for {choice['model']} in {choice['search']}"
         refuse(options.chosen, f"{found}, not for {place[1]} in {place[0]}")
-    values = choice["chosen"].get(wanted["variant"])
-    if values is None:
-        refuse(options.chosen, f"has nothing for {wanted['variant']}")
+    values = choice["chosen"].get(wanted["variant"], {})
+    missing = [name for name in wanted["names"] if name not in values]
+    if missing:
+        refuse(options.chosen, f"has no {missing[0]} for {wanted['variant']}")
     settings = job["settings"] | {k: v for k, v in values.items() if k in job["settings"]}
     asked = [m | {k: v for k, v in values.items() if k in m} for m in job["asked"]]
     return {**job, "settings": settings, "asked": asked}
