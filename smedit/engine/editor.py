@@ -99,8 +99,10 @@ class Editor(nn.Module):
         return shifts
 
     def with_step_size(self, value: float) -> Editor:
-        """A copy whose step size η is this one in every module."""
-        copied = deepcopy(self)
+        """The same editor with another step size η in every module; other weights are shared."""
+        weights = dict(self.named_parameters())
+        shared = {id(w): w for name, w in weights.items() if not name.endswith("step_size")}
+        copied = deepcopy(self, shared)
         for hypernetwork in copied.hypernetworks:
             for network in hypernetwork.networks.values():
                 network.step_size.data.fill_(value)

@@ -149,6 +149,7 @@ class BatchTrainer:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that the next batch depends on: tensors, and JSON-ready values."""
+        self._optimizer.zero_grad()  # gradients that have been applied are no part of it
         return training_state(self.editor, self._optimizer), {"done": self.done}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ import torch
 
 from smedit.engine.training_state import named
 from smedit.errors import UserError
+from smedit.store.results import checksum
 from smedit.store.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
@@ -21,7 +21,7 @@ SAVE_SECONDS = 60
 """Between two points of measurement, the state is saved this often."""
 
 SAVE_SHARE = 0.05
-"""There, saving takes at most this share of the time."""
+"""Saving takes at most this share of the time."""
 
 State = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]
 
@@ -41,10 +41,10 @@ class Checkpoint:
 
     Parameters
     ----------
-    paths
-        The file, and others to go on from if it is not there.
-    identity
-        What makes the run: its job and what it starts from. A state of another run is not used.
+    identities
+        File → what makes the run whose state it may hold: its job and what it starts from. The
+        first file is written while the run is under way. If it is not there, the run goes on from
+        another one. A state of another run is not used.
     device
         Where tensors are wanted.
 
@@ -54,14 +54,14 @@ class Checkpoint:
         Name → part of the run that is saved, by now.
     """
 
-    def __init__(self, paths: Sequence[Path], identity: Any, device: torch.device) -> None:
+    def __init__(self, identities: Mapping[Path, Any], device: torch.device) -> None:
         self.parts: dict[str, Part] = {}
-        self._path = paths[0]
-        self._identity = json.dumps(identity, sort_keys=True)
+        self._path = next(iter(identities))
+        self._identities = {path: checksum(identity) for path, identity in identities.items()}
         self._saved, self._took = time.perf_counter(), 0.0
         self._tensors: dict[str, torch.Tensor] = {}
         self._values: dict[str, Any] = {}
-        for path in filter(Path.exists, paths):
+        for path in filter(Path.exists, identities):
             if self._read(path, device):
                 break
 
@@ -71,12 +71,16 @@ class Checkpoint:
         except UserError as error:
             log.warning("starting anew: %s", error)
             return False
-        if notes.get("identity") != self._identity:
+        if notes.get("identity") != self._identities[path]:
             log.info("%s belongs to another run: starting anew", path)
             return False
         log.info("going on from %s", path)
         self._tensors, self._values = tensors, notes["parts"]
         return True
+
+    def value(self, part: str, name: str, otherwise: Any) -> Any:
+        """What was saved of a part that is not taken up yet, if there is such."""
+        return self._values.get(part, {}).get(name, otherwise)
 
     def add(self, name: str, part: Part) -> None:
         """Take up a part of the run, at the state that was saved of it, if there is one."""
@@ -90,16 +94,16 @@ class Checkpoint:
 
     def save(self, path: Path | None = None) -> None:
         """Write the state now; to another file, if one is named."""
-        start, tensors, values = time.perf_counter(), {}, {}
+        start, tensors, values, path = time.perf_counter(), {}, {}, path or self._path
         for name, part in self.parts.items():
             held, values[name] = part.state()
             tensors |= {f"{name}/{key}": value for key, value in held.items()}
-        notes = {"identity": self._identity, "parts": values}
-        save_tensors(path or self._path, tensors, notes)
+        save_tensors(path, tensors, {"identity": self._identities[path], "parts": values})
         self._saved = time.perf_counter()
         self._took = self._saved - start
 
-    def save_now_and_then(self) -> None:
-        """Write the state, if it has not been written for long."""
-        if time.perf_counter() - self._saved > max(SAVE_SECONDS, self._took / SAVE_SHARE):
+    def save_now_and_then(self, measured: bool = False) -> None:
+        """Write the state, if it has not been written for long, or something was measured."""
+        wait = max(0 if measured else SAVE_SECONDS, self._took / SAVE_SHARE)
+        if time.perf_counter() - self._saved > wait:
             self.save()

@@ -50,27 +50,36 @@ class Bench:
         What `freeze` wrote: the unedited model's scores, answers and losses.
     keep_traces
         Whether batches are edited again, with the editor at another state.
+
+    Each trace is kept with the seconds that it took: editing is timed as if each batch were traced
+    each time, so that what is measured first and what comes later compare.
     """
 
     model: LanguageModel
     minibatch: int
     before: Mapping[str, Any]
     keep_traces: bool
-    _traces: dict[tuple[str, int, int], Trace] = field(default_factory=dict)
+    _traces: dict[tuple[str, int, int], tuple[Trace, float]] = field(default_factory=dict)
     _bytes: int = 0
 
     def batch(self, requests: Rows) -> TokenBatch:
         """The edit prompts of some requests."""
         return edit_batch(requests, self.model.tokenizer, self.minibatch).edit
 
-    def first_trace(self, rows: str, number: int, batch: TokenBatch) -> Trace | None:
-        """The trace of a batch at W₀, which no editor has a part in; None if it is not kept."""
+    def first_trace(self, rows: str, number: int, batch: TokenBatch) -> tuple[Trace | None, float]:
+        """The trace of a batch at W₀, which no editor has a part in, and the seconds it took.
+
+        None if it is not kept.
+        """
         key = rows, number, len(batch.sequences)
         if self.keep_traces and key not in self._traces and self._bytes < TRACE_BYTES:
-            traced = self._traces[key] = trace(self.model, batch, {})
+            clock = Clock(self.model.device)
+            with clock.phase("trace"):
+                traced = trace(self.model, batch, {})
+            self._traces[key] = traced, clock.seconds["trace"]
             tensors = [*traced.keys.values(), *traced.gradients.values()]
             self._bytes += sum(tensor.nbytes for tensor in tensors)
-        return self._traces.get(key)
+        return self._traces.get(key, (None, 0.0))
 
     def unedited(self, rows: str, n_requests: int, perplexity: bool) -> dict[str, Any]:
         """The point before the first edit."""
@@ -124,8 +133,10 @@ class Evaluation:
         diverged = None
         try:
             while self.done < len(self.parts):
+                n_points = len(self.points)
                 self._next()
-                checkpoint.save_now_and_then()
+                if self.done < len(self.parts):
+                    checkpoint.save_now_and_then(measured=len(self.points) > n_points)
         except DivergedError as error:
             log.warning("this measurement ends here: %s", error)
             diverged = {"why": str(error), "batches": self.done}
@@ -151,11 +162,12 @@ class Evaluation:
         Fine-tuning has one.
         """
         batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
-        with self.clock.phase("edit"):
-            first = None if start else self.bench.first_trace(self.rows, number, batch)
+        once, first = isinstance(self.editor, FineTuner), None
+        if not (start or once):
+            first, seconds = self.bench.first_trace(self.rows, number, batch)
+            self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
         edits = self.editor.edit(self.model, batch, steps, start, first)
-        stages = [steps] if isinstance(self.editor, FineTuner) else range(1, steps + 1)
-        for stage in stages:
+        for stage in [steps] if once else range(1, steps + 1):
             with self.clock.phase("edit"):
                 shifts = next(edits)
             yield stage, shifts
@@ -187,16 +199,18 @@ class BatchEvaluation(Evaluation):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._trained = {k: v.clone() for k, v in self.editor.state_dict().items()}
+        self._trained = {k: v.clone() for k, v in self.editor.named_buffers()}
         self._stages: dict[str, list[dict[str, Any]]] = {}
 
     def _next(self) -> None:
         part, steps = self.parts[self.done], self.measurement["edit_steps"]
         first = sum(map(len, self.parts[: self.done]))
-        self.editor.load_state_dict(self._trained)
+        set_buffers(self.editor, self._trained)
         measured: dict[str, dict[str, Any]] = {}
+        before = self.clock.seconds.get("edit", 0.0)
         try:
             for stage, shifts in self._edits(self.done, {}):
+                seconds = self.clock.seconds["edit"] - before
                 if stage < steps and self.rows == "tune":
                     continue
                 scorer, rows = self._scored(first, part, shifts)
@@ -204,6 +218,7 @@ class BatchEvaluation(Evaluation):
                     "scores": by_request(rows),
                     "text": self._text(shifts),
                     "change_norm": change_norm(shifts),
+                    "edit_seconds": seconds,
                 }
         except DivergedError as error:
             raise DivergedError(f"batch {self.done + 1}: {error}") from error
@@ -229,7 +244,7 @@ class BatchEvaluation(Evaluation):
                 "text": [batch["text"] for batch in batches],
                 "perplexity": [],
                 "change_norm": sum(batch["change_norm"] for batch in batches) / self.done,
-                "edit_seconds": self.clock.seconds["edit"],
+                "edit_seconds": sum(batch["edit_seconds"] for batch in batches),
                 "memory_mb": None,
             }
             for stage, batches in self._stages.items()
@@ -295,15 +310,15 @@ class SequentialEvaluation(Evaluation):
         }
 
     def state(self) -> State:
-        """See `smedit.run.checkpoint.Part`."""
-        tensors = {f"editor.{k}": v for k, v in self.editor.state_dict().items()}
+        """See `smedit.run.checkpoint.Part`; the editor's weights are those of the training."""
+        tensors = {f"buffer.{k}": v for k, v in self.editor.named_buffers()}
         tensors |= {f"shift.{k}": v for k, v in self._total.items()}
         values = {name: getattr(self, name) for name in ("done", "points", "says", "generated")}
         return tensors, {**values, "seconds": self.clock.seconds}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self.editor.load_state_dict(named(tensors, "editor."))
+        set_buffers(self.editor, named(tensors, "buffer."))
         self._total = named(tensors, "shift.")
         self.clock.seconds = values["seconds"]
         for name in ("done", "points", "says", "generated"):
@@ -322,6 +337,12 @@ def measuring_points(n_batches: int, points: int) -> list[int]:
 def perplexity_points(measure_at: list[int]) -> list[int]:
     """Every second measured point, the last included: the whole text costs more than scores."""
     return measure_at[::-2]
+
+
+def set_buffers(editor: Editor | FineTuner, values: Mapping[str, torch.Tensor]) -> None:
+    """Let an editor's normalizers have seen what they had seen when these were their values."""
+    for name, buffer in editor.named_buffers():
+        buffer.copy_(values[name])
 
 
 def change_norm(shifts: Shifts) -> float:

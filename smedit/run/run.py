@@ -16,9 +16,10 @@ import torch
 
 from smedit.data.facts import Splits
 from smedit.data.readers import load_requests
+from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.memory import peak_memory_mb
 from smedit.errors import DivergedError, UserError
-from smedit.run.before import check_rows, read_before
+from smedit.run.before import check_rows, describe_rows, read_before
 from smedit.run.checkpoint import Checkpoint, State
 from smedit.run.evaluate import PROTOCOLS, Bench
 from smedit.run.opening import cut, environment, make_editor, network_per_step, open_model, rows_of
@@ -63,18 +64,21 @@ def run(
     splits = load_requests(settings["dataset"], job["dataset_spec"], settings["seed"])
     _check_rows(settings, asked, splits, before, frozen)
 
-    identity = {
-        "run": job["identity"],
-        "settings": settings,
-        "engine": engine_checksum(),
+    made = {"run": job["identity"], "settings": settings, "engine": engine_checksum()}
+    identities = {
         # What was measured before editing stands for the rows that it was measured on.
-        "before": [frozen["rows"], frozen["states"]["sha256"]],
+        checkpoint: {**made, "before": [frozen["rows"], frozen["states"]["sha256"]]},
+        # Where more rows are frozen since, those that an editor has seen are the same.
+        kept: {**made, "way": frozen["way"], "rows": _all_rows(splits, job["keep_editor"], kept)},
     }
-    saved = Checkpoint([checkpoint, kept], identity, model.device)
+    saved = Checkpoint(identities, model.device)
+    largest = max(m["train_batches"] for m in asked) if settings["training"] != "none" else 0
+    # A state that was saved may be of more batches than are asked for now.
+    known = -(-saved.value("training", "trained", 0) // settings["passes"])
+    n_rows = settings["n_edits"] * max(largest, known)
+    rows = rows_of(settings["dataset"], splits, "train", n_rows)
     saved.add("record", record)
     left = [m for m in asked if _key(m) not in record.evaluations]
-    largest = max(m["train_batches"] for m in asked) if settings["training"] != "none" else 0
-    rows = rows_of(settings["dataset"], splits, "train", settings["n_edits"] * largest)
     training = Training(make_editor(settings, model), model, settings, rows)
     saved.add("training", training)
     longest = training
@@ -94,7 +98,7 @@ def run(
             record.evaluations[key] = _not_made(bench, measurement, parts, record.diverged)
             continue
         editor = training.editor()
-        if measurement["edit_lr"] is not None:
+        if measurement["edit_lr"] is not None and not isinstance(editor, FineTuner):
             editor = editor.with_step_size(measurement["edit_lr"])
         evaluation = PROTOCOLS[measurement["protocol"]](bench, measurement, editor, parts)
         saved.add(key, evaluation)
@@ -119,7 +123,7 @@ def run(
         "identity": job["identity"],
         "engine": engine_checksum(),
         "environment": environment(model),
-        "training": longest.steps,
+        "training": [s for s in longest.steps if s["batch"] <= largest * settings["passes"]],
         "evaluations": [record.evaluations[_key(m)] for m in asked],
         "seconds": record.seconds,
         "memory_mb": record.memory_mb,
@@ -166,6 +170,13 @@ def _not_made(
         "generated": [],
         "seconds": {},
     }
+
+
+def _all_rows(splits: Splits, keep_editor: bool, kept: Path) -> dict[str, Any]:
+    """What a dataset holds; hashed only where an editor is or will be kept."""
+    if not (keep_editor or kept.exists()):
+        return {}
+    return {split: describe_rows(rows) for split, rows in splits.parts.items()}
 
 
 def n_requests(settings: Mapping[str, Any], measurement: Mapping[str, Any]) -> int:

@@ -127,14 +127,14 @@ class Training:
         ]
 
     def editor(self) -> Editor | FineTuner:
-        """A copy of the editor as it is trained by now.
+        """The editor as it is trained by now, with normalizers of its own.
 
-        In sequence a single pass ends with one update, which the copy alone has: so training goes
+        In sequence a single pass ends with one update, which this one alone has: so training goes
         on as if it had not been measured.
         """
         if isinstance(self._trainer, SequenceTrainer) and self._settings["passes"] == 1:
             return self._trainer.forked()
-        return deepcopy(self._editor)
+        return deepcopy(self._editor, {id(weight): weight for weight in self._editor.parameters()})
 
     def state(self) -> State:
         """See `smedit.run.checkpoint.Part`."""
