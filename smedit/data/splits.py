@@ -22,6 +22,10 @@ TUNE_SHARE = 0.1
 ZSRE_TUNE_SHARE = 0.2
 """Share of the subjects of ZsRE's evaluation file that is used for tuning."""
 
+DISJOINT_SEEDS = 5
+"""So many seeds in a row report on different requests, if each takes at most this share of
+``eval``."""
+
 OTHER_SUBJECT = "subject of another split"
 OTHER_PROMPT = "held by another split"
 
@@ -139,7 +143,7 @@ def disjoint_and_shuffled(
     train, tune, evaluation : sequence of EditRequest
         The three lists, in file order.
     seed : int
-        Seed of the shuffles. The same seed and files give the same order on every machine.
+        Of the order, see `_ordered`. The same seed and files give the same on every machine.
     leave_out_contradictions : bool, default False
         Whether to leave out what `smedit.data.contradictions.resolve` finds in each list.
 
@@ -169,13 +173,21 @@ def disjoint_and_shuffled(
         (left_out if leave_out_contradictions else contradictions).extend(found)
         subjects.update(text_key(request.subject) for request in kept)
         prompts.update(text_key(prompt.text) for request in kept for prompt in request.locality)
-        random.Random(f"{seed} {part}").shuffle(kept)
-        shuffled[part] = tuple(kept)
+        shuffled[part] = tuple(_ordered(part, kept, seed))
     return Splits(
         **shuffled,
         left_out=tuple(tally for tally in left_out if tally.rows or tally.prompts),
         contradictions=tuple(contradictions),
     )
+
+
+def _ordered(part: str, requests: list[EditRequest], seed: int) -> list[EditRequest]:
+    """A split in the order of a seed: shuffled; ``eval`` by the first seed, from where its share
+    of `DISJOINT_SEEDS` begins.
+    """  # noqa: D205
+    random.Random(f"{0 if part == 'eval' else seed} {part}").shuffle(requests)
+    start = seed % DISJOINT_SEEDS * (len(requests) // DISJOINT_SEEDS) if part == "eval" else 0
+    return requests[start:] + requests[:start]
 
 
 def _without(prompts: Set[str], request: EditRequest) -> EditRequest:

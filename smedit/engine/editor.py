@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from types import MappingProxyType
 
@@ -98,6 +98,19 @@ class Editor(nn.Module):
                     raise DivergedError(f"non-finite shift of {name}; try a smaller lr")
         return shifts
 
+    def train_only(self, parts: Collection[str]) -> None:
+        """Let only some parts (see `part_of`) be trained."""
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(part_of(name) in parts)
+
+    def with_parts_of(self, other: Editor, parts: Collection[str]) -> Editor:
+        """A copy of this editor with some parts (see `part_of`) of another one of its shape."""
+        copied, theirs = deepcopy(self), other.state_dict()
+        for name, value in copied.state_dict().items():
+            if part_of(name) in parts:
+                value.copy_(theirs[name])
+        return copied
+
     def with_step_size(self, value: float) -> Editor:
         """The same editor with another step size η in every module; other weights are shared."""
         weights = dict(self.named_parameters())
@@ -143,6 +156,18 @@ class Editor(nn.Module):
             except DivergedError as error:
                 raise DivergedError(f"{self.method.name}, editing, step {step}: {error}") from error
             yield total
+
+
+def part_of(name: str) -> str:
+    """The part of a hypernetwork that a tensor of its state belongs to.
+
+    Returns
+    -------
+    str
+        ``step_size``, ``ridge``, ``normalizer`` or ``blocks``.
+    """
+    parts = {"step_size": "step_size", "log_lambda": "ridge", "normalizer": "normalizer"}
+    return next((part for key, part in parts.items() if key in name.split(".")), "blocks")
 
 
 def add_shifts(

@@ -8,7 +8,7 @@ the figures and ``config/README.md``. `Settings` are what trains an editor: they
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, get_type_hints
@@ -92,6 +92,16 @@ def setting(
     return field(default=default, metadata=said)
 
 
+PARTS = ("step_size", "ridge", "blocks", "normalizer")
+"""What a hypernetwork learns: the step size η, the ridge λ, the network's blocks, and the
+normalizer's statistics, which have no gradient."""
+
+
+def _choices(parts: Sequence[str]) -> tuple[str, ...]:
+    """All parts, one of them alone, or all but one."""
+    return "all", *(f"only_{part}" for part in parts), *(f"without_{part}" for part in parts)
+
+
 def _trained(s: Mapping[str, Any]) -> bool:
     return s["training"] != "none"
 
@@ -117,7 +127,8 @@ class Settings:
     seed: int = setting(
         "seed",
         "draws the order of rows, the batches and the hypernetwork's initial values; who is in "
-        "which split never changes",
+        "which split never changes. Five seeds in a row report on different requests, if each "
+        "takes at most a fifth of them",
         default=0,
         least=0,
     )
@@ -310,6 +321,16 @@ class Settings:
         effect=_trained,
         neutral=1,
     )
+    train_parts: str = setting(
+        "trained parts",
+        "what of the hypernetwork is trained; the rest stays as it starts. The normalizer always "
+        "learns",
+        default="all",
+        choices=_choices(PARTS[:3]),
+        choice=True,
+        effect=_trained,
+        neutral="all",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +396,14 @@ class Measurement:
         above=0,
         searched=True,
         effect=lambda s: not _fine_tunes(s),
+    )
+    edit_parts: str = setting(
+        "trained parts at edit time",
+        "what of the trained hypernetwork edits; the rest is as it was before training",
+        default="all",
+        choices=_choices(PARTS),
+        choice=True,
+        effect=lambda s: _trained(s) and s["train_batches"] > 0,
     )
     generate: int = setting(
         "generated answers",

@@ -120,5 +120,5 @@ def labelled(name: str, value: Any) -> str:
     if isinstance(value, tuple | list):
         shown = f"{value[0]} … {value[-1]} ({len(value)})" if len(value) > 2 else ", ".join(value)
     else:
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
     return f"{label} {shown}"

@@ -20,6 +20,7 @@ from smedit.engine.tokenization import KnownTokens
 from smedit.errors import SettingError, UserError
 from smedit.methods import load_method
 from smedit.models.model_sources import load_model, load_tokenizer, tried_way
+from smedit.plan.settings import PARTS
 
 log = logging.getLogger("smedit")
 
@@ -145,7 +146,14 @@ def make_editor(settings: Mapping[str, Any], model: LanguageModel) -> Editor | F
     shapes = {name: model.shape(name) for name in model.edit_modules}
     n_networks = settings["bp_steps"] if network_per_step(settings) else 1
     editor = Editor(method, shapes, settings["lr"], settings["seed"], n_networks)
+    editor.train_only(parts_named(settings["train_parts"]))
     return editor.to(model.device)
+
+
+def parts_named(choice: str) -> set[str]:
+    """The parts of a hypernetwork that a value of `train_parts` or `edit_parts` stands for."""
+    kind, _, part = choice.partition("_")
+    return {part} if kind == "only" else set(PARTS) - {part}
 
 
 def network_per_step(settings: Mapping[str, Any]) -> bool:

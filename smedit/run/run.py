@@ -16,13 +16,24 @@ import torch
 
 from smedit.data.facts import Splits
 from smedit.data.readers import load_requests
+from smedit.engine.editor import Editor
 from smedit.engine.fine_tuning import FineTuner
+from smedit.engine.language_model import LanguageModel
 from smedit.engine.memory import peak_memory_mb
 from smedit.errors import DivergedError, UserError
+from smedit.plan.settings import PARTS
 from smedit.run.before import check_rows, describe_rows, read_before
 from smedit.run.checkpoint import Checkpoint, State
 from smedit.run.evaluate import PROTOCOLS, Bench
-from smedit.run.opening import cut, environment, make_editor, network_per_step, open_model, rows_of
+from smedit.run.opening import (
+    cut,
+    environment,
+    make_editor,
+    network_per_step,
+    open_model,
+    parts_named,
+    rows_of,
+)
 from smedit.run.training import Training
 from smedit.store.results import checksum
 
@@ -97,9 +108,7 @@ def run(
         if record.diverged is not None:
             record.evaluations[key] = _not_made(bench, measurement, parts, record.diverged)
             continue
-        editor = training.editor()
-        if measurement["edit_lr"] is not None and not isinstance(editor, FineTuner):
-            editor = editor.with_step_size(measurement["edit_lr"])
+        editor = _as_it_edits(training.editor(), measurement, settings, model)
         evaluation = PROTOCOLS[measurement["protocol"]](bench, measurement, editor, parts)
         saved.add(key, evaluation)
         record.evaluations[key] = evaluation.run(saved)
@@ -129,6 +138,22 @@ def run(
         "memory_mb": record.memory_mb,
         "diverged": record.diverged,
     }
+
+
+def _as_it_edits(
+    editor: Editor | FineTuner,
+    measurement: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    model: LanguageModel,
+) -> Editor | FineTuner:
+    """An editor with the parts and the step size that a measurement asks for."""
+    if isinstance(editor, FineTuner):
+        return editor
+    if measurement["edit_parts"] != "all":
+        others = set(PARTS) - parts_named(measurement["edit_parts"])
+        editor = editor.with_parts_of(make_editor(settings, model), others)
+    step_size = measurement["edit_lr"]
+    return editor if step_size is None else editor.with_step_size(step_size)
 
 
 @dataclass

@@ -131,16 +131,6 @@ def test_a_result_with_other_checksums_is_refused(tmp_path, checksums):
         read_result(path)
 
 
-def test_what_was_made_anew_is_not_set_aside(tmp_path):
-    path = tmp_path / "result.json"
-    path.write_text("half")
-    with pytest.raises(UserError):
-        read_result(path)
-    write_result({}, path)
-    assert set_refused_aside([str(tmp_path)]) == []
-    assert read_result(path) == {}
-
-
 @pytest.mark.parametrize("n_bytes", [0, 30, 70, 75])
 def test_cut_checksums_of_tables_are_refused(tmp_path, n_bytes):
     table, sums = tmp_path / "scores.csv", tmp_path / "tables.sha256"

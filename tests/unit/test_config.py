@@ -143,11 +143,7 @@ BAD = [
     (f"{DATA_SIZE}.by_model", {"gpt": {}}, "data_size.by_model: unknown value 'gpt'; known: gemma"),
     ("experiments.comparison.models", ["smollm2"], "comparison.models: unknown value 'smollm2'; d"),
     ("experiments.comparison.n_batches", 9999, "eval rows, 59994 are needed"),
-    (
-        "experiments.sequential_search.methods.0",
-        {"method": "MEND", "bound": 1.0},
-        "bound: has no e",
-    ),
+    ("experiments.search.methods.0", {"method": "MEND", "bound": 1.0}, "bound: has no effect on"),
     (
         "experiments.sequential_search.methods.3",
         {"method": "RLEdit", "reg_coef": 1.0},

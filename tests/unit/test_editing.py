@@ -7,7 +7,7 @@ import torch
 
 from conftest import make_model, make_requests
 from smedit.engine.batches import edit_batch
-from smedit.engine.editor import Editor
+from smedit.engine.editor import Editor, part_of
 from smedit.engine.execution import Execution, plain
 from smedit.engine.locality import kl_divergence, squared_norm
 from smedit.engine.meta_training import TrainingSettings, meta_train
@@ -235,3 +235,23 @@ def test_kl_needs_a_locality_prompt_in_every_batch_and_the_norm_needs_none():
     message = r"^training batch 2: no row has a locality prompt, which the KL loss needs; use larg"
     with pytest.raises(UserError, match=message):
         meta_train(make_editor(model, "MEND"), model, batches, 1, SETTINGS)
+
+
+@pytest.mark.parametrize("part", ["step_size", "ridge", "blocks"])
+def test_only_the_parts_that_are_to_be_trained_change(part):
+    model = make_model("llama")
+    editor, before = make_editor(model), make_editor(model).state_dict()
+    editor.train_only({part})
+    meta_train(editor, model, make_batches(model), 2, SETTINGS)
+    changed = {part_of(n) for n, v in editor.state_dict().items() if not v.equal(before[n])}
+    assert changed == {part, "normalizer"}  # which has no gradient and always learns
+
+
+def test_parts_of_an_untrained_editor_can_take_their_places():
+    model = make_model("llama")
+    editor, untrained = make_editor(model), make_editor(model)
+    meta_train(editor, model, make_batches(model), 2, SETTINGS)
+    mixed = editor.with_parts_of(untrained, {"blocks", "normalizer"}).state_dict()
+    for name, value in mixed.items():
+        source = untrained if part_of(name) in {"blocks", "normalizer"} else editor
+        assert value.equal(source.state_dict()[name]), name

@@ -147,10 +147,7 @@ def test_a_missing_or_empty_flat_field_is_named(field):
         (lambda row: row["requested_rewrite"].update(prompt="no place"), "exactly once"),
         (lambda row: row["requested_rewrite"].update(prompt="{} and {}"), "exactly once"),
         (lambda row: row["requested_rewrite"].update(target_new="x"), "target_new: needs an obj"),
-        (
-            lambda row: row["requested_rewrite"]["target_true"].update(str=""),
-            "target_true.str: emp",
-        ),
+        (lambda row: row["requested_rewrite"]["target_true"].update(str=""), "true.str: empty"),
         (lambda row: row.update(paraphrase_prompts=[]), "paraphrase_prompts: needs a list"),
         (lambda row: row.pop("neighborhood_prompts"), "neighborhood_prompts: needs a list"),
         (lambda row: row["neighborhood_prompts"].append(4), r"neighborhood_prompts\[2\]: int"),
@@ -339,6 +336,18 @@ def test_the_built_in_facts_leave_nothing_out_and_contradict_nothing():
         assert all(request.locality for part in splits.parts.values() for request in part)
 
 
+def test_five_seeds_report_on_different_requests():
+    """The first seed's order is cut into fifths; the sixth seed begins at its start again."""
+    spec = {"format": "zsre", "source": "builtin", "target": "alt"}
+    orders = [load_requests("facts", spec, seed).eval for seed in range(6)]
+    fifth = len(orders[0]) // 5
+    assert [o[:fifth] for o in orders[:5]] == [
+        orders[0][i * fifth : (i + 1) * fifth] for i in range(5)
+    ]
+    assert orders[5] == orders[0]
+    assert set(orders[3]) == set(orders[0])
+
+
 def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):
     monkeypatch.delitem(dataset_sources.BUILTIN_ROWS, "counterfact")
     message = "key format: the built-in facts do not have 'counterfact'; choose one of zsre, or"
@@ -459,6 +468,14 @@ def test_hub_settings_are_checked_before_the_download(hub):
         ({}, "key files: names train; expected eval, train"),
         ({"files": None}, "key files: names nothing; expected eval, train"),
         ({"format": "counterfact", "files": {}}, "nothing; expected pool or eval, train, tune"),
+        *[
+            ({"files": {"train": file, "eval": "b.json"}}, r"key files\.train: .* inside the repo")
+            for file in ("../../evil.json", "/etc/passwd", "https://a.b/c.json", "a.pkl")
+        ],
+        (
+            {"files": {"train": "a.json::zip://b.json", "eval": "b.json"}},
+            "inside the repository; w",
+        ),
     ]:
         with pytest.raises(UserError, match=message):
             load_requests("z", {**spec, **change}, 0)

@@ -96,6 +96,17 @@ def test_a_step_size_at_edit_time_is_that_of_the_trained_editor(tmp_path):
     assert smaller["change_norm"] < same["change_norm"] / 5
 
 
+def test_parts_at_edit_time_are_those_of_the_trained_editor_or_as_before_training(tmp_path):
+    whole = {"train_batches": 2}
+    asked = [whole, {**whole, "edit_parts": "only_step_size"}, {"train_batches": 0}]
+    asked.append({"train_batches": 0, "edit_parts": "without_blocks"})  # no part is trained
+    status, out = run_job(tmp_path, make_job("MALMEN", asked))
+    norms = [e["points"][-1]["change_norm"] for e in read_result(out)["evaluations"]]
+    assert status == 0
+    assert len(set(norms[:3])) == 3
+    assert norms[2] == norms[3]
+
+
 def test_sequential_training_of_several_passes_is_measured_at_their_end(tmp_path, capsys):
     job = make_job("SMEdit", [SEQUENTIAL], protocol="sequential", passes=2)
     status, out = run_job(tmp_path, job)
