@@ -15,7 +15,7 @@ from importlib.resources import files
 import torch
 from torch.nn.functional import cross_entropy
 
-from smedit.engine.batches import token_batch
+from smedit.engine.batches import Chunk, token_batch
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.tokenization import TokenizedPrompt, tokenize
 from smedit.errors import DivergedError, UserError
@@ -27,6 +27,9 @@ CONTEXT_LINES = 5
 
 SHORT_CONTEXT = 2
 """How many of them go before the line where harm and drift are measured."""
+
+KEPT_VALUES = 2**27
+"""Log-probabilities of the unedited model that are kept between two measurements: 512 MB."""
 
 PARTS = {"tune": 0, "eval": 1}
 """Rows → which paragraphs stand beside them: what chooses sees the even ones, what is reported the
@@ -119,6 +122,8 @@ class HarmText:
         texts = paragraphs(SHORT_CONTEXT)[PARTS[part] :: 2]
         sequences = [tokenize(model.tokenizer, *text) for text in texts]
         self._batch = token_batch(sequences, minibatch=len(sequences))
+        n_values = sum(len(s.answer_ids) for s in sequences) * model.vocabulary
+        self._before: list[torch.Tensor] | None = [] if n_values <= KEPT_VALUES else None
         longest = len(self._batch.sequences[0].input_ids)
         if model.context is not None and longest > model.context:
             raise UserError(
@@ -148,8 +153,8 @@ class HarmText:
         """
         measured: list[tuple[float, float, int]] = []
         model = self._model
-        for chunk in model.chunks(self._batch):
-            before = model.unedited_logits(chunk).float().log_softmax(-1)
+        for number, chunk in enumerate(model.chunks(self._batch)):
+            before = self._unedited(number, chunk)
             after = model.logits(chunk, shifts).float().log_softmax(-1) if shifts else before
             losses = -after.gather(1, chunk.labels[:, None])[:, 0].double().cpu()
             drift = (before.exp() * (before - after)).sum(-1).double().cpu()
@@ -160,6 +165,15 @@ class HarmText:
             measured += [(loss.sum().item(), kl.sum().item(), n) for loss, kl, n in parts]
         places = sorted(range(len(measured)), key=self._batch.order.__getitem__)
         return [measured[place] for place in places]
+
+    def _unedited(self, number: int, chunk: Chunk) -> torch.Tensor:
+        """Log-probabilities (n, vocabulary) of the unedited model; kept, if they are not many."""
+        if self._before is not None and number < len(self._before):
+            return self._before[number]
+        log_p = self._model.unedited_logits(chunk).float().log_softmax(-1)
+        if self._before is not None:
+            self._before.append(log_p)
+        return log_p
 
 
 def text_that_fits(model: LanguageModel, needed: bool) -> HeldOutText | None:

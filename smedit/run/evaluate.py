@@ -61,6 +61,7 @@ class Bench:
     keep_traces: bool
     _traces: dict[tuple[str, int, int], tuple[Trace, float]] = field(default_factory=dict)
     _bytes: int = 0
+    _texts: dict[str, HarmText] = field(default_factory=dict)
 
     def batch(self, requests: Rows) -> TokenBatch:
         """The edit prompts of some requests."""
@@ -80,6 +81,12 @@ class Bench:
             tensors = [*traced.keys.values(), *traced.gradients.values()]
             self._bytes += sum(tensor.nbytes for tensor in tensors)
         return self._traces.get(key, (None, 0.0))
+
+    def harm(self, rows: str) -> HarmText:
+        """The text beside these rows."""
+        if rows not in self._texts:
+            self._texts[rows] = HarmText(self.model, rows)
+        return self._texts[rows]
 
     def unedited(self, rows: str, n_requests: int, perplexity: bool) -> dict[str, Any]:
         """The point before the first edit."""
@@ -119,7 +126,7 @@ class Evaluation:
         self.bench, self.measurement, self.editor, self.parts = bench, measurement, editor, parts
         self.model, self.rows = bench.model, measurement["rows"]
         self.answers = bench.before["unedited_answers"][self.rows]
-        self.harm = HarmText(bench.model, self.rows)
+        self.harm = bench.harm(self.rows)
         self.clock = Clock(bench.model.device)
         n_requests = sum(map(len, parts))
         sequential = measurement["protocol"] == "sequential"
