@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=function)
         sub.add_argument("--config", type=_json, required=True, help="the configuration, as JSON")
 
+    text = "keep the results of runs in an archive, from which a clone of the repository goes on"
+    pack = commands.add_parser("pack", help=text, description=text)
+    pack.set_defaults(run=_pack)
+    pack.add_argument("--results", type=Path, required=True, help="the folder of the results")
+
     text = "show the scores of a run of the workflow, or why requests failed"
     show = commands.add_parser("show", help=text, description=text)
     show.set_defaults(run=_show)
@@ -212,6 +217,13 @@ def _figures(options: argparse.Namespace) -> None:
     from smedit.report.collect import draw_figures
 
     draw_figures(options.config)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from smedit.store.archives import pack
+
+    path, count = pack(options.results)
+    print(f"{path}: {count} results" if path else "all results are kept already")
 
 
 def _show(options: argparse.Namespace) -> None:

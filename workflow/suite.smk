@@ -11,7 +11,14 @@ from smedit.errors import UserError
 from smedit.hosting.gpu_slots import GPUS
 from smedit.plan.config import check_data, completed
 from smedit.plan.config_files import explained, read_file
-from smedit.plan.jobs import freeze_job, frozen, frozen_name, model_folder, run_job
+from smedit.plan.jobs import (
+    freeze_job,
+    frozen,
+    frozen_name,
+    go_on,
+    model_folder,
+    run_job,
+)
 from smedit.plan.plan import make_plan
 from smedit.report.figures import SUFFIXES, figures_of
 from smedit.report.tables import TABLES
@@ -54,6 +61,7 @@ try:
 
         check_data(PLAN)
         check_models(PLAN.models)
+        go_on(PLAN, Path(config["results_dir"]))
 except (UserError, OSError) as error:
     sys.exit(f"error: {explained(error, *SOURCES)}")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from smedit.plan.jobs import asked_before, frozen
+from smedit.plan.jobs import asked_before, frozen, has_all
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import all_settings
@@ -32,26 +31,27 @@ def screen(plan: Plan, results: Path) -> str:
         The plan, and the folder of its results.
     """
     done = {name for name, run in plan.runs.items() if is_done(run, results)}
-    lines = ["", f"{'experiment':<22}{'runs':>6}{'done':>6}  what varies"]
     of_experiment: dict[str, list[dict[str, Any]]] = {}
     for row in plan.resolved():
         of_experiment.setdefault(row["experiment"], []).append(row)
+    width = max(map(len, ("experiment", *of_experiment))) + 2
+    lines = ["", f"{'experiment':<{width}}{'runs':>6}{'done':>6}  what varies"]
     for name, rows in of_experiment.items():
         runs = {row["run"] for row in rows if row["run"]}
         lines.append(
-            f"{name:<22}{len(runs):>6}{len(runs & done):>6}  {', '.join(varied(rows))}"[:100]
+            f"{name:<{width}}{len(runs):>6}{len(runs & done):>6}  {', '.join(varied(rows))}"[:100]
         )
     left = [run for name, run in plan.runs.items() if name not in done]
-    lines += [f"{'in all':<22}{len(plan.runs):>6}{len(done):>6}", *forecast(plan, left, results)]
+    lines += [
+        f"{'in all':<{width}}{len(plan.runs):>6}{len(done):>6}",
+        *forecast(plan, left, results),
+    ]
     return "\n".join(lines)
 
 
 def is_done(run: Run, results: Path) -> bool:
     """Whether a run's result holds all that is asked of it."""
-    before = asked_before(results / "runs" / f"{run.name}.json")
-    if run.chosen:  # there stand the chosen values in place of the first candidate's
-        return len(before) >= len(run.measurements)
-    return all(asdict(m) in before for m in run.measurements)
+    return has_all(run, asked_before(results / "runs" / f"{run.name}.json"))
 
 
 def varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import Measurement, Settings, declared
+from smedit.store.archives import unpack
 from smedit.store.results import checksum
 
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
@@ -106,7 +107,28 @@ def _place(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def asked_before(result: Path) -> list[dict[str, Any]]:
     """What the result of a run holds; nothing if there is none, or it is of another version."""
-    asked, known = first_value(result) or [], set(declared(Measurement))
+    return _whole(first_value(result))
+
+
+def has_all(run: Run, asked: list[dict[str, Any]]) -> bool:
+    """Whether a result that holds this much holds all that is asked of a run."""
+    if run.chosen:  # there stand the chosen values in place of the first candidate's
+        return len(asked) >= len(run.measurements)
+    return all(asdict(m) in asked for m in run.measurements)
+
+
+def go_on(plan: Plan, results: Path) -> int:
+    """Take what the archives of a repository hold of a plan's runs; how many results that is."""
+
+    def complete(name: str, text: bytes) -> bool:
+        asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
+        return name in plan.runs and has_all(plan.runs[name], asked)
+
+    return unpack(results, complete)
+
+
+def _whole(asked: Any) -> list[dict[str, Any]]:
+    asked, known = asked or [], set(declared(Measurement))
     return asked if all(isinstance(a, dict) and set(a) == known for a in asked) else []
 
 
@@ -117,7 +139,14 @@ def first_value(path: Path) -> Any:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(HEAD)
+            return first_of(file.read(HEAD))
+    except OSError:
+        return None
+
+
+def first_of(text: str) -> Any:
+    """The same, of a file's beginning."""
+    try:
         return json.JSONDecoder().raw_decode(text, text.index(":") + 2)[0]
-    except (OSError, ValueError):
+    except ValueError:
         return None

@@ -17,6 +17,12 @@ def frozen_file(run):
     return f"{RESULTS}/frozen/{frozen_name(PLAN, PLAN.runs[run].settings)}"
 
 
+def ancient_unless_local(model):
+    """A prepared model; one that is read from this machine may have changed since."""
+    folder = model_folder(model)
+    return folder if PLAN.models[model]["source"] == "path" else ancient(folder)
+
+
 def chosen_file(w):
     """The values that a search chooses for a run, if it has any chosen."""
     run = PLAN.runs[w.run]

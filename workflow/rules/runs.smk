@@ -4,12 +4,14 @@
 
 rule run:
     input:
-        model=lambda w: model_folder(PLAN.runs[w.run].settings.model),
+        # What a run is stands in its name: its model's source, and how a search's values are chosen.
+        # So a result that was kept stays, though the model is fetched or the values chosen later.
+        model=lambda w: ancient_unless_local(PLAN.runs[w.run].settings.model),
         # Frozen anew for more rows, the others' numbers stay.
         states=lambda w: ancient(f"{frozen_file(w.run)}.safetensors"),
         before=lambda w: ancient(f"{frozen_file(w.run)}.json"),
         data=lambda w: files_of(PLAN.runs[w.run].settings.dataset),
-        chosen=chosen_file,
+        chosen=lambda w: ancient(chosen_file(w)),
     output:
         f"{RESULTS}/runs/{{run}}.json",
     log:

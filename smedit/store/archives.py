@@ -1,0 +1,104 @@
+"""Results that a repository keeps: compressed archives, from which a fresh clone goes on.
+
+``RESULTS/kept/NNN.tar.xz`` holds results of runs. An archive is written once and never changed, so
+the history of a repository holds each result once.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from smedit.store.files import refuse, replacing
+from smedit.store.results import read_result
+
+ARCHIVES = "kept/[0-9][0-9][0-9].tar.xz"
+
+
+def pack(results: Path) -> tuple[Path | None, int]:
+    """Write an archive of the results that no archive holds as they are.
+
+    Returns
+    -------
+    Path or None, int
+        The archive, and how many results it holds; None if there are no new ones.
+
+    Raises
+    ------
+    UserError
+        If a result or an archive is damaged, or the new one cannot be written.
+    """
+    known = {name: _content(text) for name, text in _archived(results)}
+    new = []
+    for path in sorted((results / "runs").glob("*.json")):
+        read_result(path)
+        if known.get(path.name) != _content(path.read_bytes()):
+            new.append(path)
+    if not new:
+        return None, 0
+    number = 1 + max((int(p.name[:3]) for p in results.glob(ARCHIVES)), default=0)
+    out = results / f"kept/{number:03}.tar.xz"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part, tarfile.open(part, "w:xz", preset=9) as archive:
+        for path in new:
+            archive.add(path, path.name, filter=_nobody)
+    return out, len(new)
+
+
+def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
+    """Write the results that archives hold and the folder lacks.
+
+    Parameters
+    ----------
+    results
+        The folder of ``runs`` and ``kept``.
+    wanted
+        Takes a run's name and its result as it is written; whether to write it.
+
+    Returns
+    -------
+    int
+        How many were written.
+
+    Raises
+    ------
+    UserError
+        If an archive is damaged, or a result cannot be written.
+    """
+    folder, written = results / "runs", 0
+    latest = dict(_archived(results))
+    for name, text in latest.items():
+        out = folder / name
+        if not out.exists() and wanted(out.stem, text):
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(out) as part:
+                part.write_bytes(text)
+            written += 1
+    return written
+
+
+def _archived(results: Path) -> Iterator[tuple[str, bytes]]:
+    """File name and content of every result in the archives, the oldest first."""
+    for path in sorted(results.glob(ARCHIVES)):
+        try:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    file = archive.extractfile(member)
+                    if file is not None and Path(member.name).name == member.name:
+                        yield member.name, file.read()
+        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+            refuse(path, f"not a whole archive ({error}); restore it")
+
+
+def _content(text: bytes) -> str:
+    return json.loads(text)["checksums"]["content"]
+
+
+def _nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without the owner and the time of the machine that packs."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member
