@@ -6,7 +6,7 @@ it was: one command, one process, one log. The command that the workflow calls, 
 its arguments, environment, working directory and open files to the server and waits; the command
 itself runs in a *worker*, forked from the server::
 
-    Snakemake ── shell ── client (smedit run-cell)
+    Snakemake ── shell ── client (smedit run)
         └─ server ── keeper ── worker (runs the command)
 
 The *keeper*, one per job, passes the client's signals on to the worker and the worker's exit status

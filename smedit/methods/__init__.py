@@ -109,9 +109,10 @@ def load_method(name: str) -> Method:
 
 @cache
 def rule_checksum(rule: str) -> str:
-    """SHA-256 of what a shift rule's function does, read without importing its module.
+    """SHA-256 of what a shift rule does, read without importing its module.
 
-    Comments, docstring and layout do not count.
+    That is its function, and the functions and constants of its module that it uses. Comments,
+    docstrings and layout do not count.
 
     Raises
     ------
@@ -124,11 +125,32 @@ def rule_checksum(rule: str) -> str:
     spec = find_spec(module or BUILT_IN_RULES)
     if spec is None or spec.origin is None:
         raise UserError(f"shift rule {shown(rule)}: there is no module {module!r}; correct it")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    known = _definitions(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    functions = [key for key, node in known.items() if isinstance(node, ast.FunctionDef)]
     if name not in functions:
         raise UserError(f"unknown shift rule {shown(rule)}{nearest(name, functions)}")
-    function = functions[name]
-    if ast.get_docstring(function) is not None:
-        function.body = function.body[1:]
-    return hashlib.sha256(ast.unparse(function).encode()).hexdigest()
+    used, left = {}, [name]
+    while left:
+        node = known[left.pop()]
+        used[id(node)] = _without_docstring(node)
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        left += [key for key in names & set(known) if id(known[key]) not in used]
+    return hashlib.sha256("\n".join(sorted(used.values())).encode()).hexdigest()
+
+
+def _definitions(module: ast.Module) -> dict[str, ast.stmt]:
+    """Name → the statement of a module that defines it."""
+    found: dict[str, ast.stmt] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _without_docstring(node: ast.stmt) -> str:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+        node.body = node.body[1:]
+    return ast.unparse(node)

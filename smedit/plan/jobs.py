@@ -10,7 +10,7 @@ from typing import Any
 
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
-from smedit.plan.settings import Measurement, Settings, declared
+from smedit.plan.settings import Measurement, Settings, complete, declared
 from smedit.store.archives import unpack
 from smedit.store.results import checksum
 
@@ -128,8 +128,10 @@ def go_on(plan: Plan, results: Path) -> int:
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:
-    asked, known = asked or [], set(declared(Measurement))
-    return asked if all(isinstance(a, dict) and set(a) == known for a in asked) else []
+    listed = [complete(a, Measurement) for a in asked or [] if isinstance(a, dict)]
+    known = set(declared(Measurement))
+    whole = len(listed) == len(asked or []) and all(set(a) == known for a in listed)
+    return listed if whole else []
 
 
 def first_value(path: Path) -> Any:

@@ -50,8 +50,9 @@ class Declared(NamedTuple):
     effect
         Takes all settings; whether this one changes anything among them.
     neutral
-        The value at which the setting is no part of a run's identity. A setting that is added
-        later has one, so that no earlier result is lost. It must never change.
+        The value at which the setting is no part of a run's identity, and that a result has which
+        was made before the setting was there. A setting that is added later has one, so that no
+        earlier result is lost. It must never change.
     """
 
     name: str
@@ -404,6 +405,7 @@ class Measurement:
         choices=_choices(PARTS),
         choice=True,
         effect=lambda s: _trained(s) and s["train_batches"] > 0,
+        neutral="all",
     )
     generate: int = setting(
         "generated answers",
@@ -474,6 +476,12 @@ def declared(record: type) -> dict[str, Declared]:
 def all_settings() -> dict[str, Declared]:
     """Name → declaration of every setting and every key of a measurement: the tables' columns."""
     return declared(Settings) | declared(Measurement)
+
+
+def complete(values: Mapping[str, Any], record: type) -> dict[str, Any]:
+    """The values of `Settings` or a `Measurement`, with those that were declared after them."""
+    later = {n: said.neutral for n, said in declared(record).items() if said.neutral is not NONE}
+    return later | dict(values)
 
 
 def without_effect(values: Mapping[str, Any]) -> set[str]:

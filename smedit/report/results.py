@@ -8,7 +8,7 @@ from typing import Any
 
 from smedit.errors import UserError
 from smedit.plan.plan import Plan
-from smedit.plan.settings import Measurement, declared
+from smedit.plan.settings import Measurement, complete, declared
 from smedit.store.files import refuse
 from smedit.store.results import read_result, result_with
 
@@ -40,7 +40,7 @@ def read_runs(plan: Plan, folder: Path, names: Iterable[str]) -> dict[str, Resul
 
 
 def read_chosen(plan: Plan, folder: Path) -> dict[str, dict[str, Any]]:
-    """``SEARCH MODEL`` → variant → chosen values; see `Plan.frame`."""
+    """``SEARCH MODEL`` → variant → chosen values; see `Plan.resolved`."""
     return {
         f"{name} {model}": result_with("chosen", folder / f"chosen/{name}_{model}.json")["chosen"]
         for name, model in plan.searches
@@ -80,6 +80,6 @@ def evaluation_of(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any
     """
     wanted = {name: values[name] for name in declared(Measurement)}
     for evaluation in result["evaluations"]:
-        if evaluation["measurement"] == wanted:
+        if complete(evaluation["measurement"], Measurement) == wanted:
             return evaluation
     raise UserError(f"a run was not measured as {wanted}; run the same command again")

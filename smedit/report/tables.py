@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.models.module_names import compact
-from smedit.plan.settings import Settings, all_settings, declared, without_effect
+from smedit.plan.settings import Settings, all_settings, complete, declared, without_effect
 from smedit.report import statistics
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.report.results import Result, evaluation_of
@@ -62,7 +62,10 @@ class Found:
                     **each,
                 }
                 for point in evaluation["points"]
-                for each in _scores_at(point, first, n_edits, evaluation["measurement"])
+                for each in (
+                    *_scores_at(point, first, n_edits, evaluation["measurement"]),
+                    *(_generated(evaluation) if point is evaluation["points"][-1] else ()),
+                )
             ]
         return self._scores[key]
 
@@ -112,8 +115,9 @@ def scores(found: Found) -> Iterator[Mapping[str, Any]]:
 
     ``stage``: 0 before editing, s after backpropagation step s. ``batches``: how many were edited
     by then. Scopes: ``all`` requests edited so far (before editing: all there are); in sequence
-    also the ``first quarter`` and the ``latest batch``; ``text`` for harm, drift and perplexity,
-    ``weights`` for their change. ``diverged`` says why a measurement ended early, else it is empty.
+    also the ``first quarter`` and the ``latest batch``; ``sample``, those that were generated for;
+    ``text`` for harm, drift and perplexity; ``weights`` for their change. ``diverged`` says why a
+    measurement ended early, else it is empty.
     """
     for row in found.rows:
         for each in found.scores(row):
@@ -147,6 +151,15 @@ def _scores_at(
         yield named | statistics.perplexity(point["perplexity"])
     named = {"scope": "weights", "metric": "change", "score": "frobenius_norm"}
     yield named | {"value": point["change_norm"]}
+
+
+def _generated(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of the requests that were answered by greedy decoding, at the last point."""
+    answers = evaluation["generated"]
+    for score, key in (("generated", "answered"), ("stopped", "stopped")) if answers else ():
+        rows = [[float(each[key])] for each in answers]
+        named = {"scope": "sample", "metric": "efficacy", "score": score}
+        yield named | statistics.mean_with_interval(rows)
 
 
 @table(*PLACE, "gain_of", "metric", "score", "gain", *INTERVAL)
@@ -276,7 +289,7 @@ def runs(found: Found) -> Iterator[Mapping[str, Any]]:
         spent = sum(result["seconds"].values())
         spent += sum(sum(each["seconds"].values()) for each in result["evaluations"])
         settings = {
-            **result["settings"],
+            **complete(result["settings"], Settings),
             "edit_modules": compact(result["settings"]["edit_modules"]),
         }
         yield {

@@ -12,7 +12,7 @@ from smedit.methods import rule_checksum
 from smedit.plan import runs as plan_runs
 from smedit.plan.config import completed
 from smedit.plan.forecast import screen
-from smedit.plan.jobs import first_value, freeze_job, frozen, run_job
+from smedit.plan.jobs import asked_before, first_value, freeze_job, frozen, run_job
 from smedit.plan.plan import make_plan
 from smedit.plan.reference import written
 from smedit.plan.runs import identity, make_run
@@ -131,6 +131,29 @@ def test_a_rule_is_read_without_its_words(tmp_path, monkeypatch):
     (tmp_path / "other_rule.py").write_text("def rule(a, b):\n    return a - b\n")
     sums = [rule_checksum(f"{name}_rule:rule") for name in ("one", "same", "other")]
     assert sums[0] == sums[1] != sums[2]
+
+
+def test_what_a_rule_calls_is_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "SIZE = {0}\n\ndef rule(a):\n    return helper(a)\n\ndef helper(a):\n    return a * SIZE\n"
+    )
+    for name, more in (("one", ""), ("same", "def unused():\n    return 1\n"), ("other", "")):
+        (tmp_path / f"{name}_whole.py").write_text(text.format(2 if name == "other" else 1) + more)
+    sums = [rule_checksum(f"{name}_whole:rule") for name in ("one", "same", "other")]
+    assert sums[0] == sums[1] != sums[2]
+
+
+def test_a_result_from_before_a_setting_was_there_has_its_neutral_value(tmp_path):
+    made = plan()
+    run = next(iter(made.runs.values()))
+    asked = [{k: v for k, v in asdict(m).items() if k != "edit_parts"} for m in run.measurements]
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"asked": asked}, indent=1))
+    assert asked_before(path) == [asdict(m) for m in run.measurements]
+    del asked[0]["protocol"]  # which was always there
+    path.write_text(json.dumps({"asked": asked}, indent=1))
+    assert asked_before(path) == []
 
 
 def test_every_setting_can_be_an_axis():
