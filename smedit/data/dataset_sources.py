@@ -6,44 +6,33 @@ one that is still to be split), its name and its rows.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smedit.data.counterfact import FLAT_FILES
-from smedit.data.worldfacts import SPLIT_PERCENT, counterfact_rows, zsre_rows
-from smedit.data.zsre import ZSRE_FILES
+from smedit.data.formats import formats
+from smedit.data.worldfacts import SPLIT_PERCENT
 from smedit.errors import UserError
 from smedit.store.files import user_path
 
 HUB_FILE = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*\.(json|jsonl|csv|parquet)")
 """A file of a repository: no pickle, no archive, no other place on this machine or the web."""
 
-BUILTIN_ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "zsre": zsre_rows,
-    "counterfact": counterfact_rows,
-}
-"""The formats that the built-in facts have, and what makes their rows."""
-
-OFFICIAL_FILES = {"zsre": ZSRE_FILES, "counterfact": FLAT_FILES}
-"""The files of a format that come with their splits."""
-
-POOLS = {"counterfact": "counterfact"}
-"""A format that is also published as one file: how that file's name begins."""
-
 Rows = tuple[str, Sequence[Any]]
 """The name of a file, for messages, and its rows."""
 
 
 def builtin_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:
-    """The built-in facts, in one of the formats of `BUILTIN_ROWS`."""
+    """The built-in facts, in one of the formats that have them."""
     del spec  # it has no more to say
-    if form not in BUILTIN_ROWS:
+    make = formats()[form].builtin
+    if make is None:
+        known = ", ".join(f.name for f in formats().values() if f.builtin)
         raise UserError(
             f"dataset {name}, key format: the built-in facts do not have {form!r}; choose one of "
-            f"{', '.join(BUILTIN_ROWS)}, or another source"
+            f"{known}, or another source"
         )
-    rows = BUILTIN_ROWS[form]()
+    rows = make()
     return {
         role: ("built-in world facts", [row for row in rows if row["split"] == role])
         for role in SPLIT_PERCENT
@@ -62,13 +51,13 @@ def files_of(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
     folder = user_path(spec["data_dir"])
     if not folder.is_dir():
         raise UserError(f"dataset {name}, key data_dir: no folder {folder}; correct the path")
-    official = OFFICIAL_FILES[form]
+    official, pool = formats()[form].files, formats()[form].pool
     if all((folder / file).is_file() for file in official.values()):
         return {role: folder / file for role, file in official.items()}
     looked_for = " and ".join(official.values())
-    if form in POOLS:
-        found = sorted(folder.glob(f"{POOLS[form]}*.json"))
-        nested = folder / f"{POOLS[form]}.json"
+    if pool:
+        found = sorted(folder.glob(f"{pool}*.json"))
+        nested = folder / f"{pool}.json"
         if nested in found or len(found) == 1:
             return {"pool": nested if nested in found else found[0]}
         looked_for += f", or one {nested.name}"
@@ -103,8 +92,8 @@ def hub_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:
             "digits); pin one, so that the data cannot change"
         )
     files: Mapping[str, str] = spec.get("files") or {}
-    roles = [{"pool"}] if form in POOLS else []
-    roles.append(set(OFFICIAL_FILES[form]))
+    roles = [{"pool"}] if formats()[form].pool else []
+    roles.append(set(formats()[form].files))
     if set(files) not in roles:
         expected = " or ".join(", ".join(sorted(choice)) for choice in roles)
         raise UserError(

@@ -1,8 +1,7 @@
-"""Dataset files to edit requests: ZsRE and CounterFact, in the formats in which they are public.
+"""Dataset files to edit requests, in the formats of `smedit.data.formats`.
 
-ZsRE is read as MEND published it. CounterFact is read nested, as ROME published it, and flat, as
-EasyEdit publishes it. docs/datasets.md says where the files are. Rows are counted from 1. What is
-left out, of rows or of their locality prompts, is counted, and one line of the log says so.
+docs/datasets.md says where the files are. Rows are counted from 1. What is left out, of rows or of
+their locality prompts, is counted, and one line of the log says so.
 """
 
 import difflib
@@ -12,41 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smedit.data.counterfact import FLAT_FILES, counterfact_request
 from smedit.data.dataset_sources import Rows, builtin_rows, files_of, folder_rows, hub_rows
 from smedit.data.facts import UNSPLIT, EditRequest, Splits, Tally
+from smedit.data.formats import formats
 from smedit.data.row_fields import UnusableRowError
 from smedit.data.splits import TRAIN_SHARE, cut_off_tune, disjoint_and_shuffled, split_pool
-from smedit.data.zsre import ZSRE_FILES, ZSRE_TARGETS, zsre_request
 from smedit.errors import UserError, shown
-
-__all__ = [
-    "FLAT_FILES",
-    "ZSRE_FILES",
-    "count_rows",
-    "counterfact_request",
-    "data_files",
-    "load_requests",
-    "splits_before_jobs",
-    "zsre_request",
-]
 
 LOG = logging.getLogger("smedit")
 
 RowReader = Callable[[Mapping[str, Any], str], EditRequest]
 """Makes an edit request of a row; the text says which file and row, for messages."""
 
-
-def _zsre_reader(name: str, spec: Mapping[str, Any]) -> RowReader:
-    target = _choice(name, spec, "target", ZSRE_TARGETS)
-    return lambda row, where: zsre_request(row, target, where)
-
-
-FORMATS: dict[str, Callable[[str, Mapping[str, Any]], RowReader]] = {
-    "zsre": _zsre_reader,
-    "counterfact": lambda name, spec: counterfact_request,
-}
-"""A format, and what gives the reader of its rows for a dataset's name and settings."""
 
 SOURCES = {"builtin": builtin_rows, "folder": folder_rows, "hub": hub_rows}
 CONTRADICTIONS = ("keep", "leave_out")
@@ -66,7 +42,7 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     name : str
         The dataset's name in the configuration, for messages.
     spec : mapping
-        ``format`` and ``source``; ``target`` for ZsRE; ``data_dir`` for a folder; ``repository``,
+        ``format`` and ``source``; the format's own keys; ``data_dir`` for a folder; ``repository``,
         ``revision`` and ``files`` for the hub; ``tune_share``, ``contradictions`` and
         ``space_before_answer`` if wanted. See docs/datasets.md.
     seed : int
@@ -83,9 +59,9 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
         If a setting, a file or a row is unusable, or a split would be empty. ``tune`` may be, if
         ``tune_share`` is 0.
     """
-    form = _choice(name, spec, "format", FORMATS)
+    form = _choice(name, spec, "format", formats())
     source = _choice(name, spec, "source", SOURCES)
-    read_row = FORMATS[form](name, spec)
+    read_row = _row_reader(name, form, spec)
     if not _space_before_answer(name, spec):
         read_row = _without_space(read_row)
     tune_share = _tune_share(name, spec)
@@ -157,7 +133,7 @@ def data_files(name: str, spec: Mapping[str, Any]) -> list[Path]:
     UserError
         As `load_requests`.
     """
-    form = _choice(name, spec, "format", FORMATS)
+    form = _choice(name, spec, "format", formats())
     source = _choice(name, spec, "source", SOURCES)
     return list(files_of(name, form, spec).values()) if source == "folder" else []
 
@@ -169,6 +145,12 @@ def _choice(name: str, spec: Mapping[str, Any], key: str, known: Collection[str]
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
     raise UserError(f"dataset {name}, key {key}: {shown(value)} is unknown; {hint}")
+
+
+def _row_reader(name: str, form: str, spec: Mapping[str, Any]) -> RowReader:
+    known = formats()[form]
+    options = {key: _choice(name, spec, key, values) for key, values in known.options.items()}
+    return lambda row, where: known.request(row, where=where, **options)
 
 
 def _space_before_answer(name: str, spec: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from smedit.data.formats import formats
 from smedit.plan.settings import Declared, Machine, Measurement, Settings, all_settings, declared
 
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -56,7 +57,9 @@ def _one_or_more(said: Declared) -> dict[str, Any]:
 def config_schema() -> dict[str, Any]:
     """The schema of a configuration."""
     free = {name: _one_or_more(said) for name, said in all_settings().items() if name not in PLACES}
-    sources = files("smedit.plan").joinpath("sources.schema.yaml").read_text(encoding="utf-8")
+    text = files("smedit.plan").joinpath("sources.schema.yaml").read_text(encoding="utf-8")
+    sources = yaml.safe_load(text)
+    _add_formats(sources["$defs"]["dataset"])
     machine = properties_of(Machine)
     for folder in ("results_dir", "figures_dir"):
         machine[folder] |= {"minLength": 1, "maxLength": 200}
@@ -77,8 +80,29 @@ def config_schema() -> dict[str, Any]:
             **machine,
             **free,
         },
-        **yaml.safe_load(sources),
+        **sources,
     }
+
+
+def _add_formats(dataset: dict[str, Any]) -> None:
+    """The formats of datasets, and the keys that each has."""
+    known = formats().values()
+    keys = sorted({key for each in known for key in each.options})
+    dataset["properties"] |= {"format": {"enum": [each.name for each in known]}}
+    dataset["properties"] |= {key: {} for key in keys}
+    for each in known:
+        values = {
+            key: {"enum": list(each.options[key])}
+            if key in each.options
+            else {"$ref": "#/$defs/absent"}
+            for key in keys
+        }
+        dataset["allOf"].append(
+            {
+                "if": {"properties": {"format": {"const": each.name}}},
+                "then": {"required": list(each.options), "properties": values},
+            }
+        )
 
 
 @cache

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smedit.data.readers import counterfact_request, zsre_request
+from smedit.data.formats.counterfact import counterfact_request
+from smedit.data.formats.zsre import zsre_request
 from smedit.engine.batches import edit_batch
 from smedit.engine.editor import Editor
 from smedit.engine.language_model import LanguageModel

@@ -21,7 +21,9 @@ from run_jobs import QA, make_freeze, make_job
 
 from conftest import make_model
 from smedit.cli import main
-from smedit.data.readers import FLAT_FILES, ZSRE_FILES, load_requests
+from smedit.data.formats.counterfact import FLAT_FILES
+from smedit.data.formats.zsre import ZSRE_FILES
+from smedit.data.readers import load_requests
 from smedit.errors import UserError
 from smedit.models.architectures import check_models
 from smedit.plan.catalogue import named

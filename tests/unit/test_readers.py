@@ -4,15 +4,18 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from public_sizes import flat_trio, nested_pool
 
-from smedit.data import dataset_sources
 from smedit.data.facts import Prompt
-from smedit.data.readers import count_rows, counterfact_request, load_requests, zsre_request
+from smedit.data.formats import formats
+from smedit.data.formats.counterfact import counterfact_request
+from smedit.data.formats.zsre import zsre_request
+from smedit.data.readers import count_rows, load_requests
 from smedit.data.row_counts import row_counts
 from smedit.errors import UserError
 
@@ -349,7 +352,8 @@ def test_five_seeds_report_on_different_requests():
 
 
 def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):
-    monkeypatch.delitem(dataset_sources.BUILTIN_ROWS, "counterfact")
+    bare = replace(formats()["counterfact"], builtin=None)
+    monkeypatch.setitem(formats(), "counterfact", bare)
     message = "key format: the built-in facts do not have 'counterfact'; choose one of zsre, or"
     with pytest.raises(UserError, match=message):
         load_requests("w", {"format": "counterfact", "source": "builtin"}, 0)

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from smedit.data.facts import EditRequest, Prompt
+from smedit.data.formats import dataset_format
 from smedit.data.row_fields import UnusableRowError, check_subject, stripped, text_of
+from smedit.data.worldfacts import zsre_rows
 from smedit.errors import UserError
 
 ZSRE_TARGETS = ("alt", "answers", "ans")
 ZSRE_FILES = {"train": "zsre_mend_train.json", "eval": "zsre_mend_eval.json"}
 
 
+@dataset_format("zsre", files=ZSRE_FILES, options={"target": ZSRE_TARGETS}, builtin=zsre_rows)
 def zsre_request(row: Mapping[str, Any], target: str, where: str) -> EditRequest:
     """Turn one ZsRE row into an edit request.
 
@@ -34,8 +37,6 @@ def zsre_request(row: Mapping[str, Any], target: str, where: str) -> EditRequest
     UserError
         If a field is missing or empty, or the subject is not part of the prompt.
     """
-    if target not in ZSRE_TARGETS:
-        raise UserError(f"target {target!r} is unknown; choose one of {', '.join(ZSRE_TARGETS)}")
     subject = text_of(row, "subject", where)
     prompt = text_of(row, "src", where)
     answer = _first(row, target, where)

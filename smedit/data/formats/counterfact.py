@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from smedit.data.facts import EditRequest, Prompt
+from smedit.data.formats import dataset_format
 from smedit.data.row_fields import check_subject, text_of
+from smedit.data.worldfacts import counterfact_rows
 from smedit.errors import UserError, shown
 
 FLAT_FILES = {
@@ -14,6 +16,7 @@ FLAT_FILES = {
 }
 
 
+@dataset_format("counterfact", files=FLAT_FILES, pool="counterfact", builtin=counterfact_rows)
 def counterfact_request(row: Mapping[str, Any], where: str) -> EditRequest:
     """Turn one CounterFact row, nested or flat, into an edit request.
 
