@@ -6,20 +6,17 @@ Further cases stand in tests/unit (test_config.py, test_readers.py, test_model_s
 
 import copy
 import json
-import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from run_jobs import QA, make_freeze, make_job
+from run_jobs import QA, call, make_freeze, make_job
+from runs import ROOT, planned, snakemake
 
-from conftest import make_model
+from conftest import make_model, put_in_place
 from smedit.cli import main
 from smedit.data.readers import FLAT_FILES, ZSRE_FILES, load_requests
 from smedit.errors import UserError
@@ -29,10 +26,10 @@ from smedit.plan.config import check_data, completed
 from smedit.plan.plan import make_plan
 from smedit.store.results import write_result
 
-ROOT = Path(__file__).parents[2]
 TINY_LLAMA = ROOT / "tests/conformance/cases/tiny-llama"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAN, INFINITY = float("nan"), float("inf")
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
 
 # --- configurations -------------------------------------------------------------------------------
@@ -163,25 +160,18 @@ TOO_LONG = f"datasets={{worldfacts-qa: {FOLDER}{'x/' * 3000}}}}}"
 """A path at which the system fails, as at one below a folder that one may not enter."""
 
 RUNS = [
-    ("lr: .nan", [], "error: FILE: lr: nan is not a finite number"),
     ("lr: 0.1", [TOO_LONG], ": File name too long; correct the path, or the rights to it"),
-]
-MORE_RUNS = [
-    (
-        "lr: 1e-3",
-        [],
-        "error: FILE: lr: '1e-3' is not of type 'number'; write it without quotes",
+    *(
+        pytest.param(*case, marks=pytest.mark.long)  # each starts Snakemake, which takes seconds
+        for case in (
+            ("lr: .nan", [], "error: FILE: lr: nan is not a finite number"),
+            ("lr: 1e-3", [], "error: FILE: lr: '1e-3' is not of type 'number'; write it without"),
+            ("lr: [", [], "error: FILE, line 17: not YAML (expected ',' or ']', but got ':'); use"),
+            ("lr: 0.1", ["seeds=0"], "error: config: seeds: 0 is not of type 'array'; write [0]"),
+            ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use"),
+        )
     ),
-    (
-        "lr: [",
-        [],
-        "error: FILE, line 17: not YAML (expected ',' or ']', but got ':'); use spaces, the",
-    ),
-    ("lr: 0.1", ["seeds=0"], "error: config: seeds: 0 is not of type 'array'; write [0]"),
-    ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use letters"),
 ]
-"""Each starts Snakemake, which takes seconds."""
-RUNS += [pytest.param(*case, marks=pytest.mark.long) for case in MORE_RUNS]
 
 
 @pytest.mark.parametrize(("lr", "overrides", "message"), RUNS)
@@ -189,42 +179,32 @@ def test_a_bad_run_stops_before_any_job(lr, overrides, message, tmp_path):
     smoke = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
     file = tmp_path / "bad.yaml"
     file.write_text(re.sub(r"(?m)^lr: .*$", lr, smoke))
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", str(file)]
-    command += ["--config", *overrides] if overrides else []
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    run = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
-    assert run.returncode != 0
-    assert message.replace("FILE", str(file)) in run.stdout + run.stderr
-    assert "Traceback" not in run.stdout + run.stderr
+    config = ["--config", *overrides] if overrides else []
+    status, said = snakemake("--dry-run", "--configfile", file, *config)
+    assert status != 0
+    assert message.replace("FILE", str(file)) in said
+    assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("file", ["missing.yaml", "latin1.yaml"])
-def test_a_file_that_snakemake_cannot_read(file, tmp_path):
+def test_a_file_that_snakemake_cannot_read(tmp_path):
     """Snakemake reads it before the Snakefile; the profile comes before that."""
-    (tmp_path / "latin1.yaml").write_bytes(b"device: cpu\nresults_dir: caf\xe9\n")
-    message = {
-        "missing.yaml": "missing.yaml: No such file or directory; correct the path, or the rights",
-        "latin1.yaml": "latin1.yaml, line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8",
-    }[file]
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", tmp_path / file]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode != 0
-    assert f"error: {tmp_path}/{message}" in run.stderr
-    assert "Traceback" not in run.stderr
+    file = tmp_path / "latin1.yaml"
+    file.write_bytes(b"device: cpu\nresults_dir: caf\xe9\n")
+    status, said = snakemake("--dry-run", "--configfile", file)
+    assert status != 0
+    assert f"error: {file}, line 2: the byte 0xe9 is not UTF-8; save the file as UTF-8" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.long
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@NO_GPU
 def test_that_there_is_no_gpu_is_said_before_any_job(tmp_path):
     smoke = (ROOT / "config/smoke.yaml").read_text(encoding="utf-8")
     (tmp_path / "cuda.yaml").write_text(smoke.replace("device: cpu", "device: cuda"))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "tables"]
-    command += ["--cores", "1", "--configfile", "cuda.yaml"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode != 0
-    assert "error: cuda.yaml: device: cuda, but this machine has no CUDA GPU; use" in run.stderr
+    where = ("--snakefile", ROOT / "Snakefile", "--configfile", "cuda.yaml")
+    status, said = snakemake("tables", *where, cwd=tmp_path)
+    assert status != 0
+    assert "error: cuda.yaml: device: cuda, but this machine has no CUDA GPU; use" in said
     assert not (tmp_path / "resources/models").exists()
 
 
@@ -235,11 +215,8 @@ def test_a_job_of_a_run_does_not_read_the_data_again(tmp_path):
         (tmp_path / file).write_text("half")
     data = f"source: folder, data_dir: {tmp_path}"
     qa, cloze = f"{{format: zsre, target: alt, {data}}}", f"{{format: counterfact, {data}}}"
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--mode", "remote"]
-    command += ["--configfile", "config/smoke.yaml"]
-    command += ["--config", f"datasets={{worldfacts-qa: {qa}, worldfacts-cloze: {cloze}}}"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    datasets = f"datasets={{worldfacts-qa: {qa}, worldfacts-cloze: {cloze}}}"
+    planned("--mode", "remote", "--configfile", "config/smoke.yaml", "--config", datasets)
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -261,6 +238,7 @@ def refused(capsys, *arguments):
     assert "Traceback" not in text
     (line,) = re.findall(r"(?m)^(?:smedit[\w -]*: )?error: (.*)$", text)
     assert len(line) < 700
+    assert text.endswith(f"{line}\n")  # one line
     return line
 
 
@@ -327,8 +305,6 @@ DATASETS = [
     (text({"subject": "Tower\0 0"}), r"field subject: holds '\x00', which is no character; corr"),
     (text(*3 * [{"subject": "Gate"}]), "the prompt does not name the subject 'Gate'; correct the"),
     (twice(30), "row 41: the same as row 1; remove one of them (30 of 70 rows are unusable; at"),
-    # prompts for the model
-    (text(*40 * [{"rephrase": LONG}]), "tiny: the prompt 'w0 w1 w2"),
 ]
 
 
@@ -400,14 +376,6 @@ def test_a_byte_order_mark_and_windows_line_ends_are_taken(tmp_path):
     assert len(load_requests("d", dataset(tmp_path, lines), 0).train) == 40
 
 
-def test_a_row_that_stands_twice_is_taken_once(tmp_path, caplog):
-    with caplog.at_level("WARNING", logger="smedit"):
-        splits = load_requests("d", dataset(tmp_path, twice(1)), 0)
-    assert len(splits.train) == 40
-    assert "left out 1 of 41 rows (rows 41); the first: " in caplog.text
-    assert "zsre_mend_train.json, row 41: the same as row 1" in caplog.text
-
-
 # --- command lines --------------------------------------------------------------------------------
 
 
@@ -442,6 +410,7 @@ JOBS = [
     ("freeze", json.dumps({**FREEZE, "device": "gpu"}), "device: unknown value 'gpu'; did you me"),
     ("freeze", having(FREEZE, "settings", edit_modules=[]), "edit_modules: [] should be non-empty"),
     ("freeze", having(FREEZE, "rows", eval=10**6), "1000000 rows of the eval split are needed, th"),
+    ("freeze", having(FREEZE, "settings", edit_modules=["h.9.up"]), "tiny has no such module"),
     ("run", without(RUN, "settings", "method"), "--job: settings: the key 'method' is missing"),
     ("run", having(RUN, "settings", method="SMEdt"), "'SMEdt'; did you mean 'SMEdit'? known"),
     ("run", having(RUN, "settings", shift_rule="x"), "unknown shift rule 'x'; known: least_squ"),
@@ -453,6 +422,25 @@ JOBS = [
     ("run", having(RUN, "settings", lr=-INFINITY), "lr: -inf is not a finite number"),
     ("run", measured(rows="train"), "asked.0.rows: unknown value 'train'; known: eval, tune"),
     ("run", json.dumps({**RUN, "asked": []}), "--job: asked: [] should be non-empty"),
+    (
+        "run",
+        measured(n_requests=10**6),
+        "1000000 rows of the eval split are needed, there are 1042",
+    ),
+    (
+        "run",
+        measured(n_requests=4),
+        "before.json: made for 2 eval rows of dataset d, 4 are needed;",
+    ),
+    ("run", having(RUN, "settings", seed=1), "before.json: made for another seed; delete it"),
+    pytest.param(
+        *(
+            "run",
+            json.dumps({**RUN, "device": "cuda"}),
+            "device: cuda, but this machine has no CUDA",
+        ),
+        marks=NO_GPU,
+    ),
     ("benchmark", "{}", "--job: top level: the key 'settings' is missing"),
 ]
 
@@ -462,11 +450,8 @@ def freezer(tmp_path_factory):
     """What `freeze` writes for these jobs."""
     folder, model = tmp_path_factory.mktemp("frozen"), make_model()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smedit.run.opening.load_model", lambda *_: model.model)
-        patch.setattr("smedit.run.opening.load_tokenizer", lambda _: model.tokenizer)
-        patch.setattr("smedit.run.opening.tried_way", lambda *_: "fast")
-        arguments = freeze(folder, QA)
-        assert main([str(argument) for argument in arguments]) == 0
+        put_in_place(model, patch)
+        assert call(*freeze(folder, QA)) == 0
     return folder
 
 
@@ -514,6 +499,7 @@ COMMANDS = [
     (cell("--states", "no", "--before", "before.json", "--out", "x"), "no: is missing"),
     (cell(*FROZEN[:2], "--before", "no", "--out", "x"), "no: cannot be read (No such file or dir"),
     (chosen(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
+    (chosen(*FROZEN, "--out", "x"), "--chosen: missing; name the file that `choose` wrote"),
     (
         cell(*FROZEN[:2], "--before", "other.json", "--out", "x"),
         "other.json: has no 'made_for', so",
