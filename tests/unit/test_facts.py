@@ -32,11 +32,6 @@ def test_a_pool_is_split_by_subject_in_the_stated_shares(pool):
     assert sum(map(len, splits.parts.values())) == len(pool)
 
 
-def test_splits_depend_on_the_seed_alone(pool):
-    assert split_pool(pool, 3) == split_pool(pool, 3)
-    assert split_pool(pool, 3) != split_pool(pool, 4)
-
-
 def test_the_draw_is_the_same_on_every_machine(pool):
     splits = split_pool(pool, 0)
     assert [request.subject for request in splits.eval[:3]] == [
@@ -64,11 +59,8 @@ def test_a_shared_subject_stays_in_eval_first_then_tune():
 def test_the_smallest_pool_has_a_subject_in_every_split():
     splits = split_pool([request_about(name) for name in "abc"], seed=0)
     assert [len(part) for part in splits.parts.values()] == [1, 1, 1]
-
-
-def test_a_request_cannot_be_changed():
-    with pytest.raises(AttributeError):
-        request_about("a").subject = "b"
+    with pytest.raises(AttributeError):  # a request cannot be changed
+        splits.train[0].subject = "b"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

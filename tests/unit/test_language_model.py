@@ -99,16 +99,13 @@ def test_states_are_the_same_from_a_file(tmp_path):
     assert model.freeze(batch.sequences) == 0
 
 
-def test_states_of_another_model_or_a_cut_file_are_refused(tmp_path):
+def test_states_of_another_model_are_refused(tmp_path):
     model = make_model()
     model.freeze(edit_tokens(model).sequences)
     path = tmp_path / "states.safetensors"
     model.states.save(path)
     with pytest.raises(UserError, match=r"states.safetensors: made for another model"):
         FrozenStates.open(path, "another")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"not a whole safetensors file; delete it"):
-        FrozenStates.open(path, model.owner)
 
 
 @pytest.mark.parametrize(

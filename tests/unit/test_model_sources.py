@@ -18,7 +18,7 @@ from smedit.engine.self_test import VERSIONS
 from smedit.engine.tokenization import tokenize
 from smedit.errors import UserError
 from smedit.models import model_sources, pretraining, wheels
-from smedit.models.architectures import check_edit_modules, module_shapes
+from smedit.models.architectures import module_shapes
 from smedit.models.gguf_conversion import convert_gguf
 from smedit.models.model_sources import load_model, load_tokenizer, prepare_model, tried_way
 
@@ -215,10 +215,7 @@ FULL = "No space left on device (os error 28)"
     ("step", "error"),
     [
         ("model_sources.flush", OSError(FULL)),
-        (
-            "gguf_conversion._copy_without_tokens",
-            SafetensorError(FULL),
-        ),
+        ("gguf_conversion._copy_without_tokens", SafetensorError(FULL)),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, error, step):
@@ -517,17 +514,3 @@ def test_architectures_have_the_public_shapes(architecture, module, shape, count
     shapes = module_shapes(ARCHITECTURES / f"{architecture}.json")
     assert shapes[module] == shape
     assert len(shapes) == count
-
-
-def test_missing_edit_modules_are_named_with_the_nearest():
-    known = module_shapes(ARCHITECTURES / "tiny-llama.json")
-    check_edit_modules(["model.layers.3.mlp.up_proj"], known)
-    with pytest.raises(UserError) as error:
-        check_edit_modules(
-            ["model.layers.4.mlp.up_proj", "layers.0.mlp.up", "model.layers.0.mlp.up_proj"], known
-        )
-    assert str(error.value) == (
-        "the model has no edit module 'model.layers.4.mlp.up_proj' (there is "
-        "'model.layers.{0..3}.mlp.up_proj'), nor 'layers.0.mlp.up'; did you mean "
-        "'model.layers.0.mlp.up_proj'?"
-    )

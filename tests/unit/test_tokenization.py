@@ -85,12 +85,6 @@ def test_no_end_of_text_stands_between_prompt_and_answer():
     assert [*sequence.input_ids, sequence.answer_ids[-1]] == joint[:-1]
 
 
-def test_an_answer_may_follow_without_a_space():
-    tokenizer = byte_level()
-    sequence = tokenize(tokenizer, 'they call it "', "Quill", between="")
-    assert tokenizer.decode(sequence.answer_ids) == "Quill"
-
-
 def test_training_and_scoring_respect_what_stands_between():
     tokenizer = byte_level()
     prompt = Prompt('they call it "', "Quill", "Paris", between="")
