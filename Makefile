@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke bench bench-gpu test test-faults test-slurm test-slurm-long lint
+.PHONY: help reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint
 
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
@@ -47,8 +47,15 @@ lint: $(BIN)/.installed
 	snakemake --lint
 	snakemake --lint --snakefile workflow/benchmark.smk
 
+# Two processes of tests side by side, as most tests use one core; each one's output at its end.
 test: lint
-	pytest
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-parts test-runs
+
+test-parts: $(BIN)/.installed
+	pytest --ignore=tests/workflow
+
+test-runs: $(BIN)/.installed
+	pytest tests/workflow
 
 test-faults: $(BIN)/.installed
 	pytest tests/faults -m "long or not long"

@@ -1,5 +1,7 @@
 """Tiny language models of several architectures, and invented requests, for every test."""
 
+import dataclasses
+import shutil
 import signal
 
 import pytest
@@ -8,8 +10,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from smedit.data.facts import EditRequest, Prompt
+from smedit.engine.batches import edit_batch
+from smedit.engine.editor import Editor
 from smedit.engine.execution import Execution
 from smedit.engine.language_model import LanguageModel
+from smedit.methods import load_method
 from smedit.run import opening
 
 WIDTH = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4}
@@ -81,17 +86,62 @@ def make_requests(n, competing=False, start=0):
     return requests
 
 
+def make_batches(model, n_batches=2, n=6):
+    return [
+        edit_batch(make_requests(n, start=n * i), model.tokenizer, minibatch=4)
+        for i in range(n_batches)
+    ]
+
+
+def make_editor(model, method="SMEdit", lr=0.01, steps=1, **changes):
+    """A small one, with so many hypernetworks."""
+    method = load_method(method)
+    if method.n_blocks:
+        method = dataclasses.replace(method, rank=6, n_blocks=2, **changes)
+    shapes = {n: model.shape(n) for n in model.edit_modules}
+    return Editor(method, shapes, lr=lr, seed=0, n_networks=steps)
+
+
+def parameters(editor):
+    return torch.cat([p.detach().flatten() for p in editor.parameters()])
+
+
+TEXT = [("w1 w2 w3 w4", "w5 w6 w7"), ("w8 w9", "w10 w11 w12 w13")]
+
+
 @pytest.fixture
 def short_text(monkeypatch):
     """Two short paragraphs in the tiny tokenizer's words instead of the held-out text."""
-    text = [("w1 w2 w3 w4", "w5 w6 w7"), ("w8 w9", "w10 w11 w12 w13")]
-    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda *_: text)
+    monkeypatch.setattr("smedit.engine.held_out.paragraphs", lambda *_: TEXT)
+
+
+def put_in_place(model, patch):
+    """A model in the place of the one that a job names."""
+    patch.setattr(opening, "load_model", lambda *_: model.model)
+    patch.setattr(opening, "load_tokenizer", lambda _: model.tokenizer)
+    patch.setattr(opening, "tried_way", lambda *_: "fast")
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """A tiny model in the place of the one that a job names."""
-    model = make_model()
-    monkeypatch.setattr(opening, "load_model", lambda *_: model.model)
-    monkeypatch.setattr(opening, "load_tokenizer", lambda _: model.tokenizer)
-    monkeypatch.setattr(opening, "tried_way", lambda *_: "fast")
+    put_in_place(make_model(), monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def frozen_once(tmp_path_factory):
+    """What `freeze` writes for the tiny model and the short text."""
+    from run_jobs import frozen
+
+    folder = tmp_path_factory.mktemp("frozen")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smedit.engine.held_out.paragraphs", lambda *_: TEXT)
+        put_in_place(make_model(), patch)
+        frozen(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_runs(tiny, short_text, frozen_once, tmp_path):
+    """A tiny model, a short text, and what is frozen for a test's runs."""
+    shutil.copytree(frozen_once, tmp_path, dirs_exist_ok=True)

@@ -40,9 +40,10 @@ PARAMETERS = {
 }
 
 
-def cases(kind):
-    """Parameters of a fixture: every case of a kind on every device."""
-    found = sorted(case for folder in FOLDERS for case in folder.glob(f"{kind}-*"))
+def cases():
+    """Parameters of a fixture: every case on every device."""
+    kinds = ("batch", "sequential")
+    found = sorted(case for f in FOLDERS for kind in kinds for case in f.glob(f"{kind}-*"))
     assert found
     return {
         "params": [(case, device) for case in found for device in DEVICES],

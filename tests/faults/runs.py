@@ -1,4 +1,4 @@
-"""Whole runs of the smoke configuration, each in a copy of the suite of its own."""
+"""Runs of the workflow as a person starts them; whole ones in copies of the suite of their own."""
 
 import os
 import shutil
@@ -12,6 +12,22 @@ ROOT = Path(__file__).parents[2]
 NOT_COPIED = {".git", ".venv", ".snakemake", "resources", "results", "figures", "smoke"}
 VARYING = {"timings.csv", "memory.csv", "runs.csv", "summary.csv"}
 """Tables with seconds and megabytes: the only ones that differ between two runs."""
+COMMAND = [sys.executable, "-m", "snakemake"]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def snakemake(*arguments, cwd=ROOT, cores=1):
+    """Run Snakemake to its end: the exit status, and what it printed."""
+    command = [*COMMAND, "--cores", str(cores), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def planned(*arguments, cwd=ROOT):
+    """What a dry run prints."""
+    status, text = snakemake(*arguments, "--dry-run", cwd=cwd)
+    assert status == 0, text
+    return text
 
 
 def copy_suite(folder):
@@ -26,25 +42,17 @@ def copy_suite(folder):
 
 def start(folder, log, cores=2):
     """Start the run in a session of its own; what it prints is added to a file."""
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "smoke"]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("a") as output:
         return subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "PATH": path},
-            stdout=output,
-            stderr=output,
+            [*COMMAND, "--cores", str(cores), "smoke"],
+            **{"cwd": folder, "env": ENVIRONMENT, "stdout": output, "stderr": output},
             start_new_session=True,
         )
 
 
 def run(folder, cores=2):
     """Run to the end; its exit status and what it printed."""
-    log = folder / "run.log"
-    log.unlink(missing_ok=True)
-    status = start(folder, log, cores).wait()
-    return status, log.read_text()
+    return snakemake("smoke", cwd=folder, cores=cores)
 
 
 def kill(process):

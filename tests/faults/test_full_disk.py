@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from run_jobs import call, numbers
+from run_jobs import call, error_of, numbers
 from runs import ROOT
 from test_damaged_files import SMALL, run
 
@@ -34,11 +34,6 @@ def tiny_everything(tiny, short_text):
 
 def fill(folder, room=4096):
     (folder / "ballast").write_bytes(b"0" * (shutil.disk_usage(folder).free - room))
-
-
-def error_of(capsys):
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    return line
 
 
 def test_a_result_that_does_not_fit(small_disk, capsys):

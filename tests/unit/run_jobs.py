@@ -1,7 +1,10 @@
 """Jobs of runs on a tiny model, and how they are run from the command line."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
+
+import pytest
 
 from smedit.cli import main
 from smedit.plan.settings import Measurement, declared
@@ -82,3 +85,25 @@ def numbers(out):
         for point in evaluation["points"]:
             del point["edit_seconds"], point["memory_mb"]
     return result
+
+
+@contextmanager
+def failing_at(owner, name, count):
+    """Let the n-th call of a method fail."""
+    works, calls = getattr(owner, name), []
+
+    def failing(*arguments, **options):
+        calls.append(None)
+        if len(calls) == count:
+            raise OSError("the power went")
+        return works(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, failing)
+        yield
+
+
+def error_of(capsys):
+    """The one line of the output that says what is wrong."""
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    return line

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+import own_peak
 import pandas as pd
 import pytest
 import torch
@@ -252,12 +253,8 @@ def test_a_new_process_measures_its_own_memory():
     ballast = torch.ones(150_000_000)  # 600 MB
     job = {"device": "cpu"}
     with_ballast = peak_memory_mb(torch.device("cpu"))
-    alone = benchmark_process.in_new_process(own_peak, job)
+    alone = benchmark_process.in_new_process(own_peak.of, job)
     assert ballast.numel() and alone < with_ballast - 200
-
-
-def own_peak(job):
-    return peak_memory_mb(torch.device(job["device"]))
 
 
 @pytest.mark.parametrize(

@@ -117,23 +117,13 @@ def test_the_published_recipe_plans_on_the_nested_file_too(tmp_path, monkeypatch
 
 DATA_SIZE = "experiments.data_size"
 BAD = [
-    (
-        f"{DATA_SIZE}.methods.2",
-        "SMEdti",
-        "experiments.data_size.methods.2: unknown method 'SMEdti'; did you mean 'SMEdit'?",
-    ),
+    (f"{DATA_SIZE}.methods.2", "SMEdti", "methods.2: unknown method 'SMEdti'; did you mean 'SMEdi"),
     (f"{DATA_SIZE}.methods.1.method", "MENDD", "methods.1.method: unknown method 'MENDD'; did you"),
     (f"{DATA_SIZE}.n_edits", [0], "data_size.n_edits.0: 0 is less than the minimum of 1"),
     (f"{DATA_SIZE}.train_batches", [500], "worldfacts-qa has 2035 train rows, 16000 are"),
-    (
-        f"{DATA_SIZE}.n_requests",
-        100,
-        "n_requests: 100 is not a multiple of n_edits 8; re",
-    ),
+    (f"{DATA_SIZE}.n_requests", 100, "n_requests: 100 is not a multiple of n_edits 8; re"),
     ("n_requests", 100, "n_requests: 100 is not a multiple of n_edits 16; requests are scored in"),
     (f"{DATA_SIZE}.n_requests", 96000, "worldfacts-qa has 1042 eval rows, 96000 are needed"),
-    (f"{DATA_SIZE}.methods.1.bp_steps", 0, "bp_steps: 0 is less than the minimum of 1"),
-    (f"{DATA_SIZE}.methods.1.bp_steps", [1, 0], "bp_steps"),
     (f"{DATA_SIZE}.methods.1.steps", 2, "unknown key 'steps'; did you mean 'bp_steps'?"),
     (f"{DATA_SIZE}.method", [], "data_size: unknown key 'method'; did you mean 'methods'?"),
     (f"{DATA_SIZE}.methods", DELETE, "experiments.data_size: the key 'methods' is missing"),
@@ -165,11 +155,7 @@ BAD = [
     ("experiments.search.objective", {"mean_of": ["x"]}, "mean_of.0: unknown value 'x'; known: a"),
     ("reg_power", 3, "reg_power: 3 is greater than the maximum of 2"),
     ("modells", {}, "top level: unknown key 'modells'; did you mean 'models'?"),
-    (
-        "models.smollm2-135m.source",
-        "pipy",
-        "unknown value 'pipy'; known: hub, path",
-    ),
+    ("models.smollm2-135m.source", "pipy", "unknown value 'pipy'; known: hub, path"),
     ("models.smollm2-135m.gguf_sha256", "abc", "gguf_sha256"),
     ("models.smollm2-135m.wheels", DELETE, "models.smollm2-135m: the key 'wheels' is missing"),
     ("models.gemma-3-270m.revision", "main", "revision"),
@@ -180,20 +166,10 @@ BAD = [
     ("datasets.worldfacts-qa.tune_share", 0.1, "tune_share: has no effect with the other keys"),
     ("datasets", {}, "datasets"),
     ("lr", 0, "lr: 0 is less than or equal to the minimum of 0"),
-    ("lr", float("nan"), "lr: nan is not a finite number"),
-    ("reg_coef", float("inf"), "reg_coef: inf is not a finite number"),
-    ("rank", 1.5, "rank: 1.5 is not of type 'integer'"),
-    ("meta_lr", "1e-5", "meta_lr: '1e-5' is not of type 'number'"),
     ("device", "gpu", "device: unknown value 'gpu'; did you mean 'cuda'? known: auto, cpu, cuda"),
     ("device", "CUDA", "device: unknown value 'CUDA'; did you mean 'cuda'?"),
-    ("seeds", [], "seeds"),
     ("seeds", 0, "seeds: 0 is not of type 'array'; write [0]"),
     ("experiments.data_size.models", "a", "models: 'a' is not of type 'array'; write ['a']"),
-    (
-        "models.smollm2-135m.edit_modules",
-        "h.1.x",
-        "'h.1.x' is not of type 'array'; write ['h.1.x']",
-    ),
     ("experiments.data_size.methods", {"method": "MEND"}, "is not of type 'array'"),
     ("experiments", DELETE, "top level: the key 'experiments' is missing"),
 ]
@@ -221,12 +197,13 @@ def test_a_bad_value_is_named(key, value, message, monkeypatch):
 def test_a_missing_edit_module_is_named_with_its_key_and_the_nearest(monkeypatch):
     monkeypatch.chdir(ROOT)
     models = read("config")["models"]
-    models["smollm2-135m"]["edit_modules"] = ["model.layers.{24..29}.mlp.down_prj"]
+    models["smollm2-135m"]["edit_modules"] = ["model.layers.{24..29}.mlp.down_prj", "lm_hed"]
     with pytest.raises(UserError) as caught:
         check_models(models)
     assert str(caught.value) == (
         "models.smollm2-135m.edit_modules: the model has no edit module "
         "'model.layers.{24..29}.mlp.down_prj'; did you mean 'model.layers.{24..29}.mlp.down_proj'?"
+        ", nor 'lm_hed'; did you mean 'lm_head'?"
     )
 
 

@@ -59,6 +59,8 @@ def test_a_shared_subject_stays_in_eval_first_then_tune():
 def test_the_smallest_pool_has_a_subject_in_every_split():
     splits = split_pool([request_about(name) for name in "abc"], seed=0)
     assert [len(part) for part in splits.parts.values()] == [1, 1, 1]
+    with pytest.raises(AttributeError):  # a request cannot be changed
+        splits.train[0].subject = "b"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -101,8 +101,9 @@ def test_jobs_of_several_gpus_have_them_all_or_wait(jobs):
     assert has(second) == "0,1"
 
 
-def test_too_few_gpus_are_one_clear_line(jobs):
-    job = jobs(**{GPUS: "1"}).start(2)
+@pytest.mark.parametrize("known", [{GPUS: "1"}, {VISIBLE: "0,0"}], ids=["one", "one listed twice"])
+def test_too_few_gpus_are_one_clear_line(jobs, known):
+    job = jobs(**known).start(2)
     _, errors = job.communicate("\n")
     assert job.returncode == 2
     assert errors.startswith("error: gpus_per_job is 2, this run has 1 (0); give --resources gpu=N")
@@ -120,12 +121,6 @@ def test_the_list_is_the_user_s_else_that_of_the_run(monkeypatch):
     assert gpus() == ["0", "1"]
     monkeypatch.setenv(VISIBLE, "5,7")
     assert gpus() == ["5", "7"]
-
-
-def test_a_gpu_listed_twice_is_one(jobs):
-    job = jobs(**{VISIBLE: "0,0"}).start(2)
-    _, errors = job.communicate("\n")
-    assert errors.startswith("error: gpus_per_job is 2, this run has 1 (0)")
 
 
 def test_runs_in_two_folders_share_the_gpus_of_the_machine(jobs, tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from public_sizes import flat_trio, nested_pool
 
 from smedit.data.facts import Prompt
 from smedit.data.formats import formats
@@ -127,19 +126,20 @@ def test_a_nested_row_becomes_a_request_and_braces_stay():
     assert request.true_answer == "Tolm"
 
 
-@pytest.mark.parametrize("field", ["subject", "src", "rephrase", "alt", "loc", "loc_ans"])
-def test_a_missing_or_empty_zsre_field_is_named(field):
-    for row in ({k: v for k, v in ZSRE.items() if k != field}, {**ZSRE, field: " "}):
+FIELDS = [("zsre", f) for f in ("subject", "src", "rephrase", "alt", "loc", "loc_ans")]
+FIELDS += [("counterfact", field) for field in FLAT if field != "case_id"]
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_a_missing_or_empty_field_is_named(kind, field):
+    whole = ZSRE if kind == "zsre" else FLAT
+    for row in ({k: v for k, v in whole.items() if k != field}, {**whole, field: " "}):
         with pytest.raises(UserError, match=rf"^f\.json, row 3, field {field}: .*; ") as caught:
-            zsre_request(row, "alt", "f.json, row 3")
+            if kind == "zsre":
+                zsre_request(row, "alt", "f.json, row 3")
+            else:
+                counterfact_request(row, "f.json, row 3")
         assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("field", [name for name in FLAT if name != "case_id"])
-def test_a_missing_or_empty_flat_field_is_named(field):
-    for row in ({k: v for k, v in FLAT.items() if k != field}, {**FLAT, field: ""}):
-        with pytest.raises(UserError, match=rf"^f\.json, row 3, field {field}: .*; "):
-            counterfact_request(row, "f.json, row 3")
 
 
 @pytest.mark.parametrize(
@@ -213,25 +213,6 @@ def test_files_that_are_not_there_are_named(tmp_path):
         load_requests("c", {**spec, "data_dir": str(tmp_path / "nowhere")}, 0)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('[{"subject": "Tow', "not complete JSON"),
-        ("subject,src", "not complete JSON"),
-        ('{"rows": []}', "dict instead of a list"),
-        ("[]", "no rows"),
-        ('["a row"]', "row 1: str instead of an object"),
-    ],
-)
-def test_a_broken_file_is_named(tmp_path, text, message):
-    spec = zsre_spec(tmp_path, zsre_rows(5), zsre_rows(5, "Gate"))
-    (tmp_path / "zsre_mend_eval.json").write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
-        load_requests("z", spec, 0)
-    assert "zsre_mend_eval.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_few_unusable_rows_are_left_out_and_reported(tmp_path, caplog):
     train = zsre_rows(60)
     train[10]["alt"] = ""
@@ -262,15 +243,6 @@ def test_rows_are_counted_by_reason_also_of_a_file_that_is_then_cut(tmp_path, ca
     assert "row 31: the same as row 21; remove one of them" in caplog.text
     whole = row_counts(load_requests("z", {**spec, "tune_share": 0}, 0))
     assert whole["eval"]["left_out"] == summary["file"]["left_out"]
-
-
-def test_many_unusable_rows_are_an_error(tmp_path):
-    train = zsre_rows(60)
-    for row in train[:4]:
-        row["alt"] = ""
-    spec = zsre_spec(tmp_path, train, zsre_rows(10, "Gate"))
-    with pytest.raises(UserError, match=r"row 1, field alt: .*\(4 of 60 rows are unusable"):
-        load_requests("z", spec, 0)
 
 
 def test_a_missing_field_or_empty_counterfact_target_is_an_error_in_one_row(tmp_path):
@@ -359,50 +331,6 @@ def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):
         load_requests("w", {"format": "counterfact", "source": "builtin"}, 0)
 
 
-def test_few_facts_of_a_flat_trio_of_published_size_go(tmp_path):
-    """28 % of its training rows share a locality prompt with evaluation, 7 % the subject."""
-    write(tmp_path, **flat_trio())
-    spec = {"format": "counterfact", "source": "folder", "data_dir": str(tmp_path)}
-    splits = load_requests("c", spec, 0)
-    assert (len(splits.eval), len(splits.tune), len(splits.train)) == (10_000, 1_919, 9_300)
-    train = row_counts(splits)["train"]
-    assert train["without_locality_prompt"] == 2_800
-    assert train["left_out"] == {
-        "subject of another split": {"rows": 700, "prompts": 0},
-        "held by another split": {"rows": 0, "prompts": 2_800},
-    }
-    scored = {prompt.text for request in splits.eval for prompt in request.locality}
-    assert scored.isdisjoint(p.text for request in splits.train for p in request.locality)
-
-
-def test_no_fact_of_a_nested_file_of_published_size_goes(tmp_path):
-    rows = nested_pool()
-    spec = {**write(tmp_path, counterfact=rows), "format": "counterfact"}
-    splits = load_requests("c", spec, 0)
-    sizes = {part: len(requests) for part, requests in splits.parts.items()}
-    assert sizes == {"train": 13_151, "tune": 2_192, "eval": 6_576}
-    assert sum(sizes.values()) == len(rows)
-    # Nearly every row has some of its ten prompts left to train on.
-    assert sum(not request.locality for request in splits.train) < 0.03 * len(splits.train)
-    texts = [
-        {p.text for request in part for p in request.locality} for part in splits.parts.values()
-    ]
-    assert sum(map(len, texts)) == len(set.union(*texts))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": "zsr"}, "key format: 'zsr' is unknown; did you mean zsre"),
-        ({"source": "web"}, "key source: 'web' is unknown; choose one of builtin, folder, hub"),
-        ({"target": None}, "key target: None is unknown"),
-    ],
-)
-def test_unknown_settings_are_named(change, message):
-    with pytest.raises(UserError, match=message):
-        load_requests("z", {"format": "zsre", "source": "builtin", "target": "alt", **change}, 0)
-
-
 def test_answers_may_follow_without_a_space(tmp_path):
     spec = zsre_spec(tmp_path, zsre_rows(6), zsre_rows(10, "Gate"))
     with_space = load_requests("z", spec, 0).eval[0]
@@ -463,12 +391,13 @@ def test_counterfact_on_the_hub_is_one_pool(hub):
     assert hub.calls == [(HUB["repository"], "a.csv", REVISION)]
 
 
-def test_hub_settings_are_checked_before_the_download(hub):
-    spec = {**HUB, "format": "zsre", "target": "alt", "files": {"train": "a.json"}}
-    for change, message in [
-        ({"repository": None}, "key repository: missing"),
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "zsr"}, "key format: 'zsr' is unknown; did you mean zsre"),
+        ({"source": "web"}, "key source: 'web' is unknown; choose one of builtin, folder, hub"),
+        ({"target": None}, "key target: None is unknown"),
         ({"revision": None}, "key revision: 'None' is not a full commit"),
-        ({"revision": "main"}, "key revision: 'main' is not a full commit"),
         ({}, "key files: names train; expected eval, train"),
         ({"files": None}, "key files: names nothing; expected eval, train"),
         ({"format": "counterfact", "files": {}}, "nothing; expected pool or eval, train, tune"),
@@ -476,13 +405,13 @@ def test_hub_settings_are_checked_before_the_download(hub):
             ({"files": {"train": file, "eval": "b.json"}}, r"key files\.train: .* inside the repo")
             for file in ("../../evil.json", "/etc/passwd", "https://a.b/c.json", "a.pkl")
         ],
-        (
-            {"files": {"train": "a.json::zip://b.json", "eval": "b.json"}},
-            "inside the repository; w",
-        ),
-    ]:
-        with pytest.raises(UserError, match=message):
-            load_requests("z", {**spec, **change}, 0)
+        ({"files": {"train": "a.json::zip://b", "eval": "b.json"}}, "inside the repository; w"),
+    ],
+)
+def test_wrong_settings_are_named_before_the_download(hub, change, message):
+    spec = {**HUB, "format": "zsre", "target": "alt", "files": {"train": "a.json"}}
+    with pytest.raises(UserError, match=message):
+        load_requests("z", {**spec, **change}, 0)
     assert hub.calls == []
 
 

@@ -1,5 +1,6 @@
 """Results → tables, the choice of a search, figures, and what a person sees in the terminal."""
 
+import contextlib
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -48,12 +49,17 @@ def in_suite(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.fixture
-def config(tmp_path):
-    folders = {"results_dir": f"{tmp_path}/results", "figures_dir": f"{tmp_path}/figures"}
-    for folder in ("runs", "chosen"):
-        (tmp_path / "results" / folder).mkdir(parents=True)
+def configured(folder):
+    folders = {"results_dir": f"{folder}/results", "figures_dir": f"{folder}/figures"}
+    for name in ("runs", "chosen"):
+        (folder / "results" / name).mkdir(parents=True)
     return completed(yaml.safe_load(CONFIG) | folders)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 20)  # for time
+    return configured(tmp_path)
 
 
 def score(metric, name, rows):
@@ -128,11 +134,19 @@ def write(config, **changes):
     return plan
 
 
-@pytest.fixture
-def tables(config):
-    write(config)
-    collect.write_tables(config)
-    return {name: pd.read_csv(Path(config["results_dir"]) / f"{name}.csv") for name in TABLES}
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The folder of all results of the configuration, and of the tables."""
+    config = configured(tmp_path_factory.mktemp("report"))
+    with contextlib.chdir(ROOT):
+        write(config)
+        collect.write_tables(config)
+    return Path(config["results_dir"])
+
+
+@pytest.fixture(scope="module")
+def tables(results):
+    return {name: pd.read_csv(results / f"{name}.csv") for name in TABLES}
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -229,22 +243,17 @@ def test_results_of_several_engines_are_said(config, caplog):
     assert "made by 2 versions of the engine (column engine of runs.csv)" in caplog.text
 
 
-def test_a_result_of_other_settings_is_refused(config):
-    plan = write(config)
-    first, second = list(plan.runs)[:2]
-    folder = Path(config["results_dir"]) / "runs"
-    (folder / f"{first}.json").write_bytes((folder / f"{second}.json").read_bytes())
-    with pytest.raises(UserError, match=rf"{first}\.json: the result of other settings than its"):
-        collect.write_tables(config)
-
-
-def test_a_result_of_other_values_than_were_chosen_is_refused(config):
-    plan = write(config)
+def test_a_result_of_other_settings_or_values_is_refused(config):
+    plan, folder = write(config), Path(config["results_dir"]) / "runs"
     name = next(name for name, run in plan.runs.items() if run.chosen)
     result = made(plan.runs[name])
     result["settings"]["lr"] = 1e-5
-    write_result(result, Path(config["results_dir"]) / f"runs/{name}.json")
+    write_result(result, folder / f"{name}.json")
     with pytest.raises(UserError, match=rf"{name}\.json: made with lr 1e-05, not 0.0001; delete"):
+        collect.write_tables(config)
+    first, second = list(plan.runs)[:2]
+    (folder / f"{first}.json").write_bytes((folder / f"{second}.json").read_bytes())
+    with pytest.raises(UserError, match=rf"{first}\.json: the result of other settings than its"):
         collect.write_tables(config)
 
 
@@ -331,30 +340,27 @@ def test_two_values_of_a_choice_are_no_curve(config):
     assert axes_of(rows([1, 2, 3])) == ["bp_steps"]
 
 
-def test_every_figure_is_drawn(config, tables, tmp_path):
-    plan = make_plan(config)
-    draw(plan.resolved(), tables, tmp_path / "figures")
-    for name, _, _ in figures(plan.resolved()):
-        image = imread(tmp_path / f"figures/{name}.png")
+def test_every_figure_is_drawn_and_the_same_tables_give_the_same_files(config, tables, tmp_path):
+    rows = make_plan(config).resolved()
+    draw(rows, tables, tmp_path / "one")
+    for name, _, _ in figures(rows):
+        image = imread(tmp_path / f"one/{name}.png")
         assert min(image.shape[:2]) > 200
         assert image[..., :3].std() > 0.05, name
-        assert (tmp_path / f"figures/{name}.svg").stat().st_size > 5000
-
-
-def test_the_same_tables_give_the_same_files(config, tables, tmp_path):
-    rows = [r for r in make_plan(config).resolved() if r["experiment"] == "stream"]
-    for folder in ("one", "two"):
-        draw(rows, tables, tmp_path / folder)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        assert (tmp_path / f"one/{name}.svg").stat().st_size > 5000
+    draw([r for r in rows if r["experiment"] == "stream"], tables, tmp_path / "two")
+    again = list((tmp_path / "two").iterdir())
+    assert again
+    for path in again:
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
 
 
 def test_a_figure_that_cannot_be_drawn_says_why_and_stops_nothing(config, tables, tmp_path, caplog):
     empty = {**tables, "scores": tables["scores"][tables["scores"].stage == 0]}
-    plan = make_plan(config)
-    draw(plan.resolved(), empty, tmp_path / "figures")
+    rows = [r for r in make_plan(config).resolved() if r["experiment"] == "search"]
+    draw(rows, empty, tmp_path / "figures")
     assert "search-comparison cannot be drawn: no measurement was finished" in caplog.text
-    assert len(list((tmp_path / "figures").glob("*.png"))) == len(list(figures(plan.resolved())))
+    assert len(list((tmp_path / "figures").glob("*.png"))) == len(list(figures(rows)))
 
 
 def test_variants_of_a_method_are_told_apart():
@@ -370,14 +376,13 @@ def test_variants_of_a_method_are_told_apart():
 # --- the terminal ---------------------------------------------------------------------------------
 
 
-def test_show(config, tables, capsys):
-    folder = Path(config["results_dir"])
-    text = show(folder, {"experiment": "search", "model": None})
+def test_show(results, capsys):
+    text = show(results, {"experiment": "search", "model": None})
     assert text.splitlines()[0] == "search, smollm2-135m, worldfacts-qa"
     assert "unedited" in text.splitlines()[2]
     assert max(map(len, text.splitlines())) <= 110
-    assert main(["show", "--results", str(folder), "--variant", "UltraEdit"]) == 0
+    assert main(["show", "--results", str(results), "--variant", "UltraEdit"]) == 0
     out = capsys.readouterr().out
     assert "stream, smollm2" in out and "MALMEN" not in out
-    assert main(["show", "--results", str(folder), "--variant", "Ultra"]) == 2
+    assert main(["show", "--results", str(results), "--variant", "Ultra"]) == 2
     assert "error: --variant: there is no 'Ultra'; known: MALMEN" in capsys.readouterr().err

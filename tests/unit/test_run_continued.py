@@ -3,19 +3,16 @@
 import time
 
 import pytest
-from run_jobs import make_freeze, make_job, numbers, run_job
-from test_run import fail_at
+from run_jobs import failing_at, make_freeze, make_job, numbers, run_job
 
 from smedit.run import checkpoint, evaluate, training
-from smedit.store.results import read_result, write_result
+from smedit.store.results import read_result
 
 KEEP = {"keep_editor": True}
 SEQUENTIAL = {"protocol": "sequential", "train_batches": 1}
 
 
-@pytest.fixture(autouse=True)
-def tiny_everything(tiny, short_text):
-    """A tiny model, and two short paragraphs as its held-out text."""
+pytestmark = pytest.mark.usefixtures("tiny_runs")
 
 
 def alone(folder, job):
@@ -24,62 +21,55 @@ def alone(folder, job):
     return numbers(out)
 
 
-def test_a_kept_editor_outlives_a_run_that_asks_for_less(tmp_path, monkeypatch):
+def goes_on(folder, more, n_batches, freeze=None):
+    """A job that finds a kept editor and trains it on so many batches more."""
+    with failing_at(training.Training, "_train_on", n_batches + 1):
+        status, out = run_job(folder, more, freeze=freeze)
+    assert status == 0 and numbers(out) == alone(folder, more)
+
+
+def test_a_kept_editor_outlives_a_run_that_asks_for_less(tmp_path):
     run_job(tmp_path, make_job("MALMEN", [{"train_batches": 2}]) | KEEP)
     for size in (0, 1):
         less = make_job("MALMEN", [{"train_batches": size}]) | KEEP
         _, out = run_job(tmp_path, less)
         assert numbers(out) == alone(tmp_path, less)
-    more = make_job("MALMEN", [{"train_batches": 2, "edit_lr": 1e-3}]) | KEEP
-    repair = fail_at(monkeypatch, training.Training, "_train_on", 1)
-    status, out = run_job(tmp_path, more)
-    repair()
-    assert status == 0 and numbers(out) == alone(tmp_path, more)
+    goes_on(tmp_path, make_job("MALMEN", [{"train_batches": 2, "edit_lr": 1e-3}]) | KEEP, 0)
 
 
 @pytest.mark.parametrize("how", ["in_batches", "in_sequence"])
-def test_a_kept_editor_is_trained_on(tmp_path, monkeypatch, how):
+def test_a_kept_editor_is_trained_on(tmp_path, how):
     run_job(tmp_path, make_job("SMEdit", [{"train_batches": 2}], training=how) | KEEP)
     more = make_job("SMEdit", [{"train_batches": 2}, {"train_batches": 3}], training=how) | KEEP
-    repair = fail_at(monkeypatch, training.Training, "_train_on", 2)  # one batch is left
-    status, out = run_job(tmp_path, more)
-    repair()
-    assert status == 0 and numbers(out) == alone(tmp_path, more)
+    goes_on(tmp_path, more, 1)
 
 
-def test_a_kept_editor_outlives_more_frozen_rows(tmp_path, monkeypatch):
+def test_a_kept_editor_outlives_more_frozen_rows(tmp_path):
     run_job(tmp_path, make_job("MALMEN", [{"train_batches": 2}]) | KEEP)
     for file in ("states.safetensors", "before.json"):
         (tmp_path / file).unlink()
     more = make_job("MALMEN", [{"train_batches": 2, "n_requests": 24}]) | KEEP
-    repair = fail_at(monkeypatch, training.Training, "_train_on", 1)
-    rows = {"train": 16, "tune": 8, "eval": 24}
-    status, out = run_job(tmp_path, more, freeze=make_freeze(rows=rows))
-    repair()
-    assert status == 0 and numbers(out) == alone(tmp_path, more)
+    goes_on(tmp_path, more, 0, make_freeze(rows={"train": 16, "tune": 8, "eval": 24}))
 
 
 def test_an_interrupted_run_may_be_asked_for_less(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SAVE_SECONDS", -1)
     monkeypatch.setattr(checkpoint, "SAVE_SHARE", float("inf"))
     for size in (0, 1):
-        repair = fail_at(monkeypatch, training.Training, "_train_on", 4)
-        assert run_job(tmp_path, make_job("MALMEN", [{"train_batches": 4}]))[0] == 2
-        repair()
+        with failing_at(training.Training, "_train_on", 4):
+            assert run_job(tmp_path, make_job("MALMEN", [{"train_batches": 4}]))[0] == 2
         less = make_job("MALMEN", [{"train_batches": size}])
         _, out = run_job(tmp_path, less)
         assert numbers(out) == alone(tmp_path, less)
 
 
-def test_a_stream_is_saved_where_it_is_measured(tmp_path, monkeypatch):
+def test_a_stream_is_saved_where_it_is_measured(tmp_path):
     """Also one that takes less than a minute."""
     job = make_job("MALMEN", [SEQUENTIAL])
-    repair = fail_at(monkeypatch, evaluate.SequentialEvaluation, "_next", 5)
-    assert run_job(tmp_path, job)[0] == 2
-    repair()
-    repair = fail_at(monkeypatch, evaluate.SequentialEvaluation, "_next", 3)  # two are left
-    status, out = run_job(tmp_path, job)
-    repair()
+    with failing_at(evaluate.SequentialEvaluation, "_next", 5):
+        assert run_job(tmp_path, job)[0] == 2
+    with failing_at(evaluate.SequentialEvaluation, "_next", 3):  # two are left
+        status, out = run_job(tmp_path, job)
     assert status == 0 and numbers(out) == alone(tmp_path, job)
 
 
@@ -115,12 +105,3 @@ def test_fine_tuning_has_no_step_size_of_its_own_at_edit_time(tmp_path):
     _, out = run_job(tmp_path, with_one)
     found, expected = numbers(out)["evaluations"][0], alone(tmp_path, job)["evaluations"][0]
     assert found["points"] == expected["points"]
-
-
-def test_a_choice_that_lacks_a_value_is_refused(tmp_path, capsys):
-    chosen = tmp_path / "chosen.json"
-    write_result({"search": "s", "model": "tiny", "chosen": {"MALMEN": {"lr": 1e-3}}}, chosen)
-    wanted = {"search": "s", "variant": "MALMEN", "names": ["lr", "loc_coef"]}
-    status, _ = run_job(tmp_path, make_job("MALMEN") | {"chosen": wanted}, "--chosen", chosen)
-    assert status == 2
-    assert "chosen.json: has no loc_coef for MALMEN; delete it" in capsys.readouterr().err

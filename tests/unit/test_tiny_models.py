@@ -21,15 +21,15 @@ PROJECTION_OF = {
 TOKEN_IDS = torch.tensor([[5, 17, 80, 33, 2, 61, 9, 44, 23, 70]])
 
 
-def logits(model, token_ids=TOKEN_IDS):
-    return model(input_ids=token_ids, use_cache=False).logits
-
-
 @pytest.mark.parametrize("model_type", PROJECTION_OF)
 def test_a_tiny_model_runs_and_its_edits_count(model_type):
     tiny = build(model_type)
     model, modules = tiny.model, dict(tiny.model.named_modules())
-    before = logits(model)
+
+    def logits():
+        return model(input_ids=TOKEN_IDS, use_cache=False).logits
+
+    before = logits()
     assert before.isfinite().all()
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
@@ -41,18 +41,8 @@ def test_a_tiny_model_runs_and_its_edits_count(model_type):
         weight = modules[name].weight
         original = weight.clone()
         weight.copy_(original.flip(0))
-        assert (logits(model) - before).abs().max() > 1e-2
+        assert (logits() - before).abs().max() > 1e-2
         weight.copy_(original)
-
-
-@pytest.mark.parametrize("model_type", PROJECTION_OF)
-def test_no_token_sees_later_ones(model_type):
-    model = build(model_type).model
-    changed = TOKEN_IDS.clone()
-    changed[0, -1] += 1
-    expected = logits(model)[:, :-1]
-    # Experts take tokens in groups, and a sum in another order has another last digit.
-    torch.testing.assert_close(logits(model, changed)[:, :-1], expected, rtol=0, atol=1e-5)
 
 
 def test_both_kinds_of_blocks_are_there():

@@ -167,13 +167,6 @@ def test_about_a_quarter_of_the_subjects_is_reserved(facts):
     assert 0.22 < share < 0.28
 
 
-@pytest.mark.parametrize("spec", [QA, CLOZE])
-def test_a_batch_never_holds_two_targets_for_one_prompt(spec):
-    for part in load_requests("worldfacts", spec, seed=1).parts.values():
-        prompts = Counter(request.edit.text for request in part)
-        assert max(prompts.values()) == 1
-
-
 def test_rows_are_the_same_in_every_process(zsre, cloze):
     france = next(row for row in zsre if row["src"].endswith("capital of France?"))
     assert france["rephrase"] == "Which city is the capital of France?"
@@ -189,11 +182,3 @@ def test_the_true_answer_reaches_the_request():
         fact = {(f.subject, f.object) for f in worldfacts.load_facts()}
         assert (request.subject, request.true_answer) in fact
         assert request.edit.answer != request.true_answer
-
-
-@pytest.mark.parametrize("form", ["zsre", "counterfact"])
-def test_no_locality_prompt_is_in_two_splits(form):
-    splits = load_requests("worldfacts", {"format": form, "source": "builtin", "target": "alt"}, 0)
-    texts = [{p.text for r in part for p in r.locality} for part in splits.parts.values()]
-    assert all(texts)
-    assert sum(map(len, texts)) == len(set.union(*texts))
