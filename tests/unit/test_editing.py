@@ -1,19 +1,19 @@
-"""Editing and meta-training, beside the numbers that tests/conformance compares."""
+"""Editing and meta-training: the properties that make them exact."""
 
 import dataclasses
 
 import pytest
 import torch
-from test_sequential import IN_SEQUENCE
 
-from conftest import make_batches, make_editor, make_model, make_requests, parameters
+from conftest import make_model, make_requests
 from smedit.engine.batches import edit_batch
-from smedit.engine.editor import part_of
+from smedit.engine.editor import Editor, part_of
 from smedit.engine.execution import Execution, plain
-from smedit.engine.language_model import LanguageModel
+from smedit.engine.locality import kl_divergence, squared_norm
 from smedit.engine.meta_training import TrainingSettings, meta_train
-from smedit.engine.sequential_training import train_in_sequence
+from smedit.engine.tracing import answer_loss, trace
 from smedit.errors import UserError
+from smedit.methods import load_method
 
 SETTINGS = TrainingSettings(
     meta_lr=1e-3,
@@ -25,28 +25,100 @@ SETTINGS = TrainingSettings(
 )
 
 
-@pytest.mark.parametrize(
-    ("method", "train", "settings"),
-    [
-        ("SMEdit", meta_train, SETTINGS),
-        ("SMEdit", train_in_sequence, IN_SEQUENCE),
-        ("RLEdit", train_in_sequence, IN_SEQUENCE),  # which looks back and has KL by default
-    ],
-)
-def test_without_a_locality_loss_the_edit_loss_trains_alone(method, train, settings):
+def make_editor(model, method="SMEdit", lr=0.01, **changes):
+    method = dataclasses.replace(load_method(method), rank=6, n_blocks=2, **changes)
+    return Editor(method, {n: model.shape(n) for n in model.edit_modules}, lr=lr, seed=0)
+
+
+def make_batches(model, n_batches=2, n=6):
+    return [
+        edit_batch(make_requests(n, start=n * i), model.tokenizer, minibatch=4)
+        for i in range(n_batches)
+    ]
+
+
+def parameters(editor):
+    return torch.cat([p.detach().flatten() for p in editor.parameters()])
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_keys_and_value_gradients_are_those_of_autograd(architecture):
+    """Against a zero that is added to each module's output in the model's plain forward pass."""
+    model = make_model(architecture)
+    batch = make_batches(model, 1)[0].edit
+    traced = trace(model, batch, {})
+    done = 0
+    for sequence in batch.sequences:
+        n, added, keys, hooks = len(sequence.answer_ids), {}, {}, []
+        for name, module in model.edit_modules.items():
+
+            def add_zero(_, args, output, name=name, added=added, keys=keys):
+                added[name] = torch.zeros_like(output, requires_grad=True)
+                keys[name] = args[0]
+                return output + added[name]
+
+            hooks.append(module.register_forward_hook(add_zero))
+        logits = model.model(input_ids=torch.tensor([sequence.input_ids])).logits[0, -n:]
+        weights = batch.weights[done : done + n]
+        loss = answer_loss(logits, torch.tensor(sequence.answer_ids), weights)
+        gradients = torch.autograd.grad(loss, list(added.values()))
+        for name, gradient in zip(added, gradients, strict=True):
+            ours = slice(done, done + n)
+            assert torch.allclose(traced.gradients[name][ours], gradient[0, -n:], atol=1e-5)
+            assert torch.allclose(traced.keys[name][ours], keys[name][0, -n:], atol=1e-4)
+        for hook in hooks:
+            hook.remove()
+        done += n
+    assert done == len(batch.weights)
+
+
+@pytest.mark.parametrize("method", ["MEND", "MALMEN", "SMEdit"])
+def test_two_halves_are_the_gradient_of_one_graph(method):
+    model = make_model()
+    (batch,) = make_batches(model, 1)
+    editor = make_editor(model, method)
+    settings = dataclasses.replace(SETTINGS, max_grad_norm=1e9)
+    (step,) = meta_train(editor, model, [batch], 1, settings)
+    halves = torch.cat(
+        [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in editor.parameters()
+        ]
+    )
+
+    whole = make_editor(model, method)
+    shifts = whole.predict(trace(model, batch.edit, {}), 1)
+    (chunk,) = model.chunks(batch.paraphrase)
+    loss = answer_loss(model.logits(chunk, shifts), chunk.labels, chunk.weights)
+    if whole.method.locality == "kl":
+        (chunk,) = model.chunks(batch.locality)
+        edited, reference = model.logits(chunk, shifts), model.unedited_logits(chunk)
+        loss = loss + 0.6 * kl_divergence(reference, edited, chunk.weights)
+    else:
+        loss = loss + 0.01 * squared_norm(shifts.values())
+    gradients = torch.autograd.grad(
+        loss, list(whole.parameters()), allow_unused=True, materialize_grads=True
+    )
+    expected = torch.cat([g.flatten() for g in gradients])
+    assert expected.norm() > 0
+    assert torch.allclose(halves, expected, rtol=1e-3, atol=1e-4 * expected.abs().max())
+    assert step.gradient_norm == pytest.approx(expected.norm().item(), rel=1e-4)
+    assert step.edit_loss + step.locality_loss == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_without_a_locality_loss_the_edit_loss_trains_alone():
     """As the norm with weight 0 does; with its own weight, the norm trains something else."""
     model = make_model()
     trained = []
     for locality, coefficient in (("none", 0.5), ("norm", 0.0), ("norm", 0.5)):
-        editor = make_editor(model, method, steps=2, locality=locality)
-        weighted = dataclasses.replace(settings, reg_coef=coefficient)
-        steps = train(editor, model, make_batches(model), 2, weighted)
-        gradients = [p.grad for p in editor.parameters() if p.grad is not None]
-        trained.append((gradients, {step.locality_loss for step in steps}))
+        editor = make_editor(model, locality=locality)
+        settings = dataclasses.replace(SETTINGS, reg_coef=coefficient)
+        steps = meta_train(editor, model, make_batches(model), 2, settings)
+        trained.append((parameters(editor), [step.locality_loss for step in steps]))
     (none, losses), (weightless, _), (weighted, _) = trained
-    assert losses == {0.0}
-    assert none and all(map(torch.equal, none, weightless))
-    assert not all(map(torch.equal, none, weighted))
+    assert losses == [0.0] * 4
+    assert torch.equal(none, weightless)
+    assert not torch.equal(none, weighted)
 
 
 @pytest.mark.parametrize("method", ["MALMEN", "SMEdit"])
@@ -62,6 +134,20 @@ def test_execution_does_not_change_what_is_trained(method, execution):
     assert torch.allclose(*results, atol=1e-4)
 
 
+def test_each_step_of_mbps_traces_on_the_weights_as_they_stand():
+    model = make_model()
+    batch = make_batches(model, 1)[0].edit
+    first, second = make_editor(model).edit(model, batch, 2)
+    editor = make_editor(model)
+    by_hand = editor.predict(trace(model, batch, {}), 1)
+    for name in first:
+        assert torch.equal(first[name], by_hand[name])
+    by_hand = editor.predict(trace(model, batch, first), 2)
+    for name in second:
+        assert torch.allclose(second[name], first[name] + by_hand[name], atol=1e-6)
+        assert not torch.allclose(second[name], first[name], atol=1e-4)
+
+
 def test_train_from_current_differs_from_the_second_step_on():
     model = make_model()
     trained = {}
@@ -75,7 +161,32 @@ def test_train_from_current_differs_from_the_second_step_on():
     assert current[1].locality_loss > original[1].locality_loss  # the change adds up
 
 
+def test_adam_repeats_applies_a_gradient_several_times():
+    model = make_model()
+    changes = []
+    for repeats in (1, 2):
+        editor = make_editor(model)
+        start = parameters(editor)
+        settings = dataclasses.replace(SETTINGS, adam_repeats=repeats)
+        meta_train(editor, model, make_batches(model, 1), 1, settings)
+        changes.append(parameters(editor) - start)
+    # Adam's first steps with one and the same gradient are of the same length.
+    assert torch.allclose(changes[1], 2 * changes[0], atol=1e-5)
+
+
+def test_same_seed_same_numbers():
+    model = make_model()
+    trained = []
+    for _ in range(2):
+        editor = make_editor(model)
+        meta_train(editor, model, make_batches(model), 2, SETTINGS)
+        trained.append(parameters(editor))
+    assert torch.equal(*trained)
+
+
 def test_modules_of_two_shapes_and_conv1d_at_once():
+    from smedit.engine.language_model import LanguageModel
+
     plain = make_model("gpt2")
     names = ["transformer.h.1.mlp.c_fc", "transformer.h.2.mlp.c_proj", "transformer.h.3.mlp.c_fc"]
     model = LanguageModel(plain.model, plain.tokenizer, names)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -14,6 +15,20 @@ def log_likelihoods(model, text, answer):
     sequence = tokenize(model.tokenizer, text, answer)
     logits = model.model(input_ids=torch.tensor([sequence.input_ids])).logits[0]
     return logits[-len(sequence.answer_ids) :].log_softmax(-1), sequence.answer_ids
+
+
+def test_accuracy_row_by_row():
+    model = make_model()
+    requests = make_requests(5)
+    rows = Scorer(requests, model.tokenizer).score(model, {})
+    efficacy = [row for row in rows if (row.metric, row.score) == ("efficacy", "accuracy")]
+    assert [row.request for row in efficacy] == [0, 1, 2, 3, 4]
+    for row, request in zip(efficacy, requests, strict=True):
+        table, ids = log_likelihoods(model, request.edit.text, request.edit.answer)
+        correct = [int(line.argmax()) == token for line, token in zip(table, ids, strict=True)]
+        assert row.value == pytest.approx(sum(correct) / len(correct))
+    paraphrases = [row for row in rows if row.metric == "generalization"]
+    assert sum(row.score == "accuracy" for row in paraphrases) == 10  # two each
 
 
 @pytest.mark.parametrize("competing", [False, True])
@@ -61,6 +76,25 @@ def test_agreement_is_with_the_unedited_model():
         assert value == pytest.approx((ours == theirs).float().mean().item())
     without = Scorer(requests, model.tokenizer).score(model, shifts)
     assert not any(r.score == "agreement" for r in without)
+
+
+def test_token_and_sequence_success_row_by_row():
+    model = make_model("gpt2")
+    requests = make_requests(6, competing=True)
+    rows = Scorer(requests, model.tokenizer).score(model, {})
+    values = {(r.request, r.score): r.value for r in rows if r.metric == "specificity"}
+    for i, request in enumerate(requests):
+        prompt = request.locality[0]
+        own, own_ids = log_likelihoods(model, prompt.text, prompt.answer)
+        other, other_ids = log_likelihoods(model, prompt.text, prompt.other_answer)
+        n = min(len(own_ids), len(other_ids))
+        wins = [own[j, own_ids[j]] > own[j, other_ids[j]] for j in range(n)]
+        assert values[i, "token_success"] == pytest.approx(sum(map(bool, wins)) / n)
+        mean = [
+            math.fsum(float(table[j, ids[j]]) for j in range(len(ids))) / len(ids)
+            for table, ids in ((own, own_ids), (other, other_ids))
+        ]
+        assert values[i, "sequence_success"] == float(mean[0] > mean[1])
 
 
 def test_a_shared_prompt_is_scored_against_each_request_s_own_rival():

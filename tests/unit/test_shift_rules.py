@@ -22,6 +22,22 @@ def test_primal_is_dual_is_the_plain_inverse(n):
     assert torch.allclose(dual(keys, values, log_lambda), expected, atol=1e-10)
 
 
+def test_least_squares_token_by_token():
+    keys, pseudo_keys, pseudo_gradients, step_size, log_lambda = draw(4)
+    values = torch.stack(
+        [-step_size * (keys[i] @ pseudo_keys[i]) * pseudo_gradients[i] for i in range(4)]
+    )
+    shift = least_squares(keys, pseudo_keys, pseudo_gradients, step_size, log_lambda)
+    assert torch.allclose(shift, primal(keys, values, log_lambda), atol=1e-10)
+
+
+def test_outer_product_is_a_sum_over_tokens():
+    _, pseudo_keys, pseudo_gradients, step_size, _ = arguments = draw(4)
+    tokens = zip(pseudo_keys, pseudo_gradients, strict=True)
+    expected = -step_size * sum(torch.outer(k, g) for k, g in tokens)
+    assert torch.allclose(outer_product(*arguments), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("rule", [outer_product, least_squares])
 @pytest.mark.parametrize("n", [3, 12])
 def test_gradients_in_float64(rule, n):
