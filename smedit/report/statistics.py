@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+POWER = 0.8
 RESAMPLES = 2000
 INTERVAL = ["standard_error", "ci_low", "ci_high", "n_rows", "n_resampled"]
 """Columns beside a value: prompts that it is the mean of, and requests that the bootstrap draws
@@ -105,6 +106,45 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, min(values), max(values)
     width = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return mean, mean - width, mean + width
+
+
+def smallest_effect(values: Sequence[float]) -> float:
+    """The smallest mean that a t test over these seeds would find four times out of five."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    needed = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) + stats.t.ppf(POWER, n - 1)
+    return float(needed * stats.sem(values))
+
+
+def sign_flips(differences: Sequence[float]) -> float:
+    """Two-sided p of the mean of paired differences, exact over all flips of their signs.
+
+    With more than 20 differences, one is drawn of a million flips.
+    """
+    if len(differences) < 2:
+        return math.nan
+    flips = np.inf if len(differences) <= 20 else 10**6
+    return float(
+        stats.permutation_test(
+            (np.asarray(differences),),
+            lambda sample, axis: np.mean(sample, axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=flips,
+            batch=2**16,
+            rng=np.random.default_rng(0),
+        ).pvalue
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values after Holm's step-down adjustment."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not p_values:
+        return []
+    return multipletests(p_values, method="holm")[1].tolist()
 
 
 def _interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, float]:

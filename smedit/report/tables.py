@@ -11,6 +11,7 @@ import pandas as pd
 
 from smedit.models.module_names import compact
 from smedit.plan.settings import Settings, all_settings, complete, declared, without_effect
+from smedit.report import claims as claims_module
 from smedit.report import statistics
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.report.results import Result, evaluation_of
@@ -387,3 +388,28 @@ def _headline(
         "ci_high": float("nan"),
         "n_resampled": 0,
     }
+
+
+CLAIMS = [
+    f"{recipe}_{key}"
+    for recipe in claims_module.RECIPES
+    for key in (
+        *("a", "b", "difference", "low", "high", "seeds", "settings"),
+        *("smallest_effect", "finding"),
+    )
+]
+
+
+@table("id", "claim", "where", "score", "margin", "verdict", *CLAIMS)
+def claims(found: Found) -> Iterator[Mapping[str, Any]]:
+    """The paper's claims with their verdicts; see `workflow/claims.yaml`."""
+    return claims_module.judged(make("scores", found))
+
+
+@table(
+    *("experiment", "variant", "than", "a", "b", "difference", "low", "high", "seeds", "settings"),
+    *("smallest_effect", "p", "p_holm"),
+)
+def primary(found: Found) -> Iterator[Mapping[str, Any]]:
+    """The study's primary comparisons, tested; see `workflow/claims.yaml`."""
+    return claims_module.primary(make("scores", found))

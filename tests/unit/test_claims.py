@@ -1,0 +1,159 @@
+"""Verdicts: from what was measured, by the rules that were written before."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from smedit.plan.config_files import read_file
+from smedit.report import claims, statistics
+
+RULES = claims.rules()
+
+
+def found(mean, half, seeds=3):
+    return {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "seeds", "expected"),
+    [
+        (10, 3, 3, "shown"),
+        (4, 3, 3, "slight"),  # above 0, below the margin of 5 points
+        (1, 3, 3, "absent"),
+        (-9, 3, 3, "absent"),
+        (6, 8, 3, "open"),
+        (10, 3, 2, "open"),  # of two seeds there is no interval
+    ],
+)
+def test_what_a_comparison_shows(mean, half, seeds, expected):
+    assert claims.finding(found(mean, half, seeds), margin=5) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "expected"), [(0, 3, "shown"), (9, 3, "absent"), (4, 3, "open")]
+)
+def test_what_is_kept_loses_less_than_the_margin(mean, half, expected):
+    assert claims.finding(found(mean, half), margin=5, kept=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("published", "chosen", "expected"),
+    [
+        ("shown", "shown", "holds"),
+        ("open", "slight", "holds in direction"),
+        ("shown", "absent", "holds as published only"),
+        ("open", "absent", "does not hold"),
+        ("shown", "open", "not settled"),
+        ("shown", "", "holds"),
+        ("open", "", "not settled"),
+        ("", "", "not tested here"),
+    ],
+)
+def test_verdicts(published, chosen, expected):
+    assert claims.verdict({"published": published, "chosen": chosen}) == expected
+
+
+def scores_of(experiment, variant, seeds, value, harm=0.1, rows="eval", **more):
+    """Rows of the scores table: before editing, and after."""
+    common = {
+        **{"experiment": experiment, "variant": variant, "model": "m", "dataset": "d"},
+        **{"rows": rows, "train_batches": 5, "n_edits": 4, "protocol": "batch", "edit_steps": 1},
+        **dict.fromkeys(claims.STRENGTHS),
+        "diverged": None,
+        "batches": 2,
+        **more,
+    }
+    return [
+        {
+            **common,
+            **{"seed": seed, "run": f"{variant}-{seed}", "scope": scope, "metric": metric},
+            **{"score": score, "stage": stage, "value": before if stage == 0 else after + seed / 9},
+            **({"batches": 0} if stage == 0 else {}),
+        }
+        for seed in range(seeds)
+        for stage in (0, 1)
+        for scope, metric, score, before, after in (
+            ("all", "generalization", "accuracy", 20.0, value),
+            ("text", "harm", "nats", 0.0, harm),
+        )
+    ]
+
+
+def compared(rows, experiment, a, b):
+    points = claims.last_points(pd.DataFrame(rows))
+    sides = {"a": {"variant": a}, "b": {"variant": b}}
+    return claims.compare(points, {"experiment": experiment, **sides}, "generalization")
+
+
+def test_differences_are_paired_by_seed():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    it = compared(rows, "e", "one", "two")
+    assert it["difference"] == pytest.approx(10) and it["seeds"] == 3
+    assert it["low"] == pytest.approx(10) == it["high"]  # the seeds differ, their pairs do not
+    assert compared(rows, "e", "one", "three") is None
+
+
+def test_a_run_that_diverged_scores_0():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    rows = [r | {"diverged": "why"} if (r["variant"], r["seed"]) == ("one", 1) else r for r in rows]
+    rows = [r for r in rows if not (r["diverged"] and r["stage"])]
+    assert compared(rows, "e", "one", "two")["a"] < 35
+
+
+def test_step_sizes_are_chosen_on_tune_rows_within_the_budget():
+    rows = []
+    for lr, value, harm in ((1e-4, 40.0, 0.1), (1e-3, 60.0, 0.3), (1e-2, 90.0, 2.0)):
+        for part in ("tune", "eval"):
+            rows += scores_of("e", "one", 3, value - 30 * (part == "eval"), harm, part, edit_lr=lr)
+    points = claims.last_points(pd.DataFrame(rows))
+    reached = claims.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    assert reached.value.tolist() == pytest.approx([30, 30 + 1 / 9, 30 + 2 / 9])
+    broken = [r | {"value": 5.0} if r["metric"] == "harm" and r["stage"] else r for r in rows]
+    points = claims.last_points(pd.DataFrame(broken))
+    reached = claims.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    assert reached.value.tolist() == [20.0] * 3  # the unedited model is a candidate, too
+
+
+def test_a_configuration_that_asks_for_none_of_it_has_no_claims():
+    assert list(claims.judged(pd.DataFrame(scores_of("mine", "one", 1, 50.0)))) == []
+    judged = list(claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0))))
+    assert {row["id"] for row in judged} == set(RULES["claims"])
+    assert {row["verdict"] for row in judged} == {"not tested here"}
+
+
+def test_every_claim_names_experiments_of_the_study():
+    study = set(read_file(Path("config/reference.yaml"))["experiments"]) | {"benchmark"}
+    for name, claim in RULES["claims"].items():
+        for recipe in claims.RECIPES:
+            assert recipe not in claim or claim[recipe]["experiment"] in study, name
+
+
+def test_sign_flips_are_exact_and_holm_steps_down():
+    assert statistics.sign_flips([1.0, 2.0, 3.0, 4.0]) == 2 / 2**4
+    assert statistics.sign_flips([1.0, -1.0]) == 1.0
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([]) == []
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_t_intervals_cover_at_few_seeds_and_bootstraps_do_not(n):
+    """Of 2,000 samples of n seeds, about 95 % of the t intervals hold the true mean."""
+    draws = np.random.default_rng(0).normal(size=(2000, n))
+    bounds = np.array([statistics.over_seeds(sample)[1:] for sample in draws])
+    covered = np.mean((bounds[:, 0] <= 0) & (bounds[:, 1] >= 0))
+    assert 0.935 <= covered <= 0.965
+    again = draws[
+        np.arange(2000)[:, None, None], np.random.default_rng(1).integers(n, size=(2000, 400, n))
+    ]
+    low, high = np.quantile(again.mean(-1), [0.025, 0.975], axis=1)
+    assert np.mean((low <= 0) & (high >= 0)) < 0.90
+
+
+def test_the_smallest_effect_is_found_four_times_out_of_five():
+    rng = np.random.default_rng(0)
+    effect = np.mean([statistics.smallest_effect(rng.normal(size=5)) for _ in range(4000)])
+    found = stats.ttest_1samp(rng.normal(effect, size=(4000, 5)), 0, axis=1).pvalue < 0.05
+    assert 0.74 <= found.mean() <= 0.90
