@@ -52,7 +52,7 @@ def files_of(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"dataset {name}, key data_dir: no folder {folder}; correct the path")
     official, pool = formats()[form].files, formats()[form].pool
-    if all((folder / file).is_file() for file in official.values()):
+    if official and all((folder / file).is_file() for file in official.values()):
         return {role: folder / file for role, file in official.items()}
     looked_for = " and ".join(official.values())
     if pool:
@@ -60,7 +60,7 @@ def files_of(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
         nested = folder / f"{pool}.json"
         if nested in found or len(found) == 1:
             return {"pool": nested if nested in found else found[0]}
-        looked_for += f", or one {nested.name}"
+        looked_for += f"{', or ' if official else ''}one {nested.name}"
         if found:
             looked_for += f"; found only {', '.join(path.name for path in found)}"
     raise UserError(f"dataset {name}: {folder} does not hold {looked_for}; put the files there")
@@ -92,8 +92,8 @@ def hub_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:
             "digits); pin one, so that the data cannot change"
         )
     files: Mapping[str, str] = spec.get("files") or {}
-    roles = [{"pool"}] if formats()[form].pool else []
-    roles.append(set(formats()[form].files))
+    known = formats()[form]
+    roles = [each for each in ({"pool"} if known.pool else {}, set(known.files)) if each]
     if set(files) not in roles:
         expected = " or ".join(", ".join(sorted(choice)) for choice in roles)
         raise UserError(

@@ -85,24 +85,17 @@ def config_schema() -> dict[str, Any]:
 
 
 def _add_formats(dataset: dict[str, Any]) -> None:
-    """The formats of datasets, and the keys that each has."""
-    known = formats().values()
-    keys = sorted({key for each in known for key in each.options})
-    dataset["properties"] |= {"format": {"enum": [each.name for each in known]}}
-    dataset["properties"] |= {key: {} for key in keys}
-    for each in known:
-        values = {
-            key: {"enum": list(each.options[key])}
-            if key in each.options
-            else {"$ref": "#/$defs/absent"}
-            for key in keys
-        }
-        dataset["allOf"].append(
-            {
-                "if": {"properties": {"format": {"const": each.name}}},
-                "then": {"required": list(each.options), "properties": values},
-            }
-        )
+    """Add the formats and the options of each, which have no effect on the others."""
+    options = [key for each in formats().values() for key in each.options]
+    absent = {key: {"$ref": "#/$defs/absent"} for key in options}
+    properties = {"format": {"enum": list(formats())}, **{key: {} for key in options}}
+    own = []
+    for name, each in formats().items():
+        values = {key: {"enum": list(known)} for key, known in each.options.items()}
+        chosen = {"required": ["format"], "properties": {"format": {"const": name}}}
+        then = {"required": list(values), "properties": absent | values}
+        own.append({"if": chosen, "then": then})
+    dataset |= {"properties": properties | dataset["properties"], "allOf": own + dataset["allOf"]}
 
 
 @cache

@@ -108,7 +108,8 @@ def is_headline(name: str, metric: str, score: str) -> bool:
 
 
 def axis_label(name: str) -> str:
-    """A metric, or ``agreement``, with its unit and direction."""
-    measure = METRICS.get(name) or SCORES[name]
+    """A metric or a score, with its unit and direction; one that is not declared, by its name."""
+    undeclared = Measure(name.replace("_", " "), "%", "", "")
+    measure = METRICS.get(name) or SCORES.get(name, undeclared)
     arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
     return f"{measure.label} ({measure.unit}){arrow}" if measure.unit else measure.label + arrow

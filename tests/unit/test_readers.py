@@ -17,6 +17,8 @@ from smedit.data.formats.zsre import zsre_request
 from smedit.data.readers import count_rows, load_requests
 from smedit.data.row_counts import row_counts
 from smedit.errors import UserError
+from smedit.plan.config import check_values
+from smedit.plan.schema import config_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = (ROOT / os.environ.get("SMEDIT_DATA", "../shared/data")).resolve()
@@ -321,6 +323,38 @@ def test_five_seeds_report_on_different_requests():
     ]
     assert orders[5] == orders[0]
     assert set(orders[3]) == set(orders[0])
+
+
+def test_a_format_of_your_own_is_one_file(tmp_path, monkeypatch, hub):
+    monkeypatch.setitem(formats(), "plain", None)  # so that it is gone afterwards
+    text = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    spec = {"format": "plain", "source": "folder", "data_dir": str(tmp_path)}
+    rows = [{field: f"{field} {i}" for field in ("prompt", "target", "again")} for i in range(20)]
+    write(tmp_path, facts=rows)
+    assert count_rows("p", spec) == {"train": 12, "tune": 2, "eval": 6}
+
+    monkeypatch.setitem(formats(), "plain", replace(formats()["plain"], files={}))
+    assert count_rows("p", spec) == {"train": 12, "tune": 2, "eval": 6}
+    with pytest.raises(UserError, match="key files: names train; expected pool"):
+        load_requests("p", {**HUB, "format": "plain", "files": {"train": "a.json"}}, 0)
+    (tmp_path / "facts.json").unlink()
+    with pytest.raises(UserError, match=r"does not hold one facts\.json; put the files there"):
+        load_requests("p", spec, 0)
+
+    config = {"models": ["m"], "datasets": {"p": spec}, "experiments": {}}
+    check_values(config, config_schema.__wrapped__())
+    spec["target"] = "alt"
+    with pytest.raises(UserError, match=r"p\.target: has no effect with the other keys"):
+        check_values(config, config_schema.__wrapped__())
+
+
+@pytest.mark.parametrize("target", ["ans", "al"])
+def test_a_configuration_takes_the_options_that_a_format_declares(target):
+    spec = {"format": "zsre", "source": "builtin", "target": target}
+    config = {"models": ["m"], "datasets": {"d": spec}, "experiments": {}}
+    with pytest.raises(UserError, match=f"unknown value '{target}'.* known: alt, answers$"):
+        check_values(config, config_schema())
 
 
 def test_a_format_that_the_built_in_facts_do_not_have_is_an_error(monkeypatch):

@@ -20,6 +20,7 @@ from smedit.report.choose import choose, chosen_values
 from smedit.report.figures import KINDS, axes_of, figures
 from smedit.report.figures.draw import draw
 from smedit.report.figures.style import styles
+from smedit.report.metrics import axis_label
 from smedit.report.show import show
 from smedit.report.tables import TABLES, Found, make
 from smedit.store.results import write_result
@@ -386,3 +387,8 @@ def test_show(results, capsys):
     assert "stream, smollm2" in out and "MALMEN" not in out
     assert main(["show", "--results", str(results), "--variant", "Ultra"]) == 2
     assert "error: --variant: there is no 'Ultra'; known: MALMEN" in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_declared_is_called_by_its_name():
+    assert axis_label("first_token") == "first token (%)"
+    assert axis_label("exact_match") == "exact match (%) ↑"

@@ -51,7 +51,7 @@ _KNOWN: dict[str, DatasetFormat] = {}
 
 def dataset_format(
     name: str,
-    files: Mapping[str, str],
+    files: Mapping[str, str] | None = None,
     pool: str = "",
     options: Mapping[str, Sequence[str]] | None = None,
     builtin: Callable[[], list[dict[str, Any]]] | None = None,
@@ -59,7 +59,7 @@ def dataset_format(
     """Declare a format by the function that makes a request of a row; see `DatasetFormat`."""
 
     def register(request: Callable[..., EditRequest]) -> Callable[..., EditRequest]:
-        _KNOWN[name] = DatasetFormat(name, request, files, pool, options or {}, builtin)
+        _KNOWN[name] = DatasetFormat(name, request, files or {}, pool, options or {}, builtin)
         return request
 
     return register

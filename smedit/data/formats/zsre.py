@@ -13,7 +13,7 @@ ZSRE_TARGETS = ("alt", "answers", "ans")
 ZSRE_FILES = {"train": "zsre_mend_train.json", "eval": "zsre_mend_eval.json"}
 
 
-@dataset_format("zsre", files=ZSRE_FILES, options={"target": ZSRE_TARGETS}, builtin=zsre_rows)
+@dataset_format("zsre", files=ZSRE_FILES, options={"target": ("alt", "answers")}, builtin=zsre_rows)
 def zsre_request(row: Mapping[str, Any], target: str, where: str) -> EditRequest:
     """Turn one ZsRE row into an edit request.
 
