@@ -120,11 +120,11 @@ def has_all(run: Run, asked: list[dict[str, Any]]) -> bool:
 def go_on(plan: Plan, results: Path) -> int:
     """Take what the archives of a repository hold of a plan's runs; how many results that is."""
 
-    def complete(name: str, text: bytes) -> bool:
+    def wanted(name: str, text: bytes) -> bool:
         asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
         return name in plan.runs and has_all(plan.runs[name], asked)
 
-    return unpack(results, complete)
+    return unpack(results, wanted)
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -41,6 +42,11 @@ class Found:
     results: Mapping[str, Result]
     searches: Sequence[pd.DataFrame] = ()
     _scores: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+
+    @cached_property
+    def scores_table(self) -> pd.DataFrame:
+        """The table of that name, for those that are made from it."""
+        return make("scores", self)
 
     def of(self, row: Mapping[str, Any]) -> tuple[Result, Mapping[str, Any]]:
         """The result and the evaluation of a row."""
@@ -403,7 +409,7 @@ CLAIMS = [
 @table("id", "claim", "where", "score", "margin", "verdict", *CLAIMS)
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
     """The paper's claims with their verdicts; see `workflow/claims.yaml`."""
-    return claims_module.judged(make("scores", found))
+    return claims_module.judged(found.scores_table)
 
 
 @table(
@@ -412,4 +418,4 @@ def claims(found: Found) -> Iterator[Mapping[str, Any]]:
 )
 def primary(found: Found) -> Iterator[Mapping[str, Any]]:
     """The study's primary comparisons, tested; see `workflow/claims.yaml`."""
-    return claims_module.primary(make("scores", found))
+    return claims_module.primary(found.scores_table)
