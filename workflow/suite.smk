@@ -52,6 +52,9 @@ else:
         Path(file) for file in workflow.configfiles
     ], workflow.config_settings.config
 
+# Runs of which nothing is left to do: their results come from the repository.
+SETTLED = set()
+
 try:
     config |= completed(config, SOURCES[0][0].stem if SOURCES[0] else "config")
     PLAN = make_plan(config)
@@ -61,7 +64,7 @@ try:
 
         check_data(PLAN)
         check_models(PLAN.models)
-        go_on(PLAN, Path(config["results_dir"]))
+        SETTLED = go_on(PLAN, Path(config["results_dir"]))
 except (UserError, OSError) as error:
     sys.exit(f"error: {explained(error, *SOURCES)}")
 

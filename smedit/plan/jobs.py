@@ -11,7 +11,7 @@ from typing import Any
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import Measurement, Settings, complete, declared
-from smedit.store.archives import unpack
+from smedit.store.archives import unpack, unpacked
 from smedit.store.results import checksum
 
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
@@ -117,14 +117,25 @@ def has_all(run: Run, asked: list[dict[str, Any]]) -> bool:
     return all(asdict(m) in asked for m in run.measurements)
 
 
-def go_on(plan: Plan, results: Path) -> int:
-    """Take what the archives of a repository hold of a plan's runs; how many results that is."""
+def go_on(plan: Plan, results: Path) -> set[str]:
+    """Take what the archives of a repository hold of a plan's runs; the names of those runs.
+
+    Nothing is left to do for them, now or when the plan is read again. A model of this machine may
+    have changed since.
+    """
 
     def wanted(name: str, text: bytes) -> bool:
         asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
         return name in plan.runs and has_all(plan.runs[name], asked)
 
-    return unpack(results, wanted)
+    unpack(results, wanted)
+    return {
+        name
+        for name, run in plan.runs.items()
+        if unpacked(file := results / f"runs/{name}.json")
+        and has_all(run, asked_before(file))
+        and plan.models[run.settings.model]["source"] != "path"
+    }
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:

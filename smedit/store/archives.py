@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from smedit.store.files import refuse, replacing
 from smedit.store.results import read_result
 
 ARCHIVES = "kept/[0-9][0-9][0-9].tar.xz"
+NO_TIME = 0
+"""When files in archives were changed, so that an archive says nothing of the machine that packs."""
 
 
 def pack(results: Path) -> tuple[Path | None, int]:
@@ -49,7 +52,7 @@ def pack(results: Path) -> tuple[Path | None, int]:
 
 
 def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
-    """Write the results that archives hold and the folder lacks.
+    """Write the results that archives hold and the folder lacks, with the time that is given there.
 
     Parameters
     ----------
@@ -76,8 +79,14 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(out) as part:
                 part.write_bytes(text)
+                os.utime(part, (NO_TIME, NO_TIME))
             written += 1
     return written
+
+
+def unpacked(result: Path) -> bool:
+    """Whether a result comes from an archive."""
+    return result.exists() and result.stat().st_mtime == NO_TIME
 
 
 def _archived(results: Path) -> Iterator[tuple[str, bytes]]:
@@ -99,6 +108,7 @@ def _content(text: bytes) -> str:
 
 def _nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Without the owner and the time of the machine that packs."""
-    member.uid = member.gid = member.mtime = 0
+    member.uid = member.gid = 0
+    member.mtime = NO_TIME
     member.uname = member.gname = ""
     return member

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -12,6 +13,10 @@ from smedit.data.worldfacts import zsre_rows
 from smedit.errors import UserError
 from smedit.models.architectures import check_models
 from smedit.plan.catalogue import named
+from smedit.plan.config import completed
+from smedit.plan.plan import make_plan
+from smedit.store.archives import pack
+from smedit.store.results import write_result
 
 SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8"))
 
@@ -99,3 +104,26 @@ def test_a_configuration_file_stands_alone(tmp_path):
     status, text = snakemake("--dry-run", "--configfile", part)
     assert status != 0
     assert f"error: {part}: top level: the key 'models' is missing" in text
+
+
+def test_what_the_repository_keeps_is_not_run_again(tmp_path):
+    """Though the model has to be made for other runs."""
+    mine = {"mine": {"methods": ["SMEdit", "MALMEN"], "n_edits": 2}}
+    config = {"models": ["tiny-gpt2"], "datasets": ["worldfacts-qa"], "experiments": mine}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    (kept, run), (other, _) = make_plan(completed(config, "mine")).runs.items()
+    results = tmp_path / "results/mine"
+    result, there = results / f"runs/{kept}.json", results / f"runs/{other}.json"
+    result.parent.mkdir(parents=True)
+    write_result({"asked": [asdict(m) for m in run.measurements]}, result)
+    pack(results)
+    result.unlink()
+
+    def jobs():
+        text = planned(*targets, "--quiet", "rules", cwd=tmp_path)
+        return dict(line.split() for line in text.splitlines() if line.startswith("run "))
+
+    where = ("--snakefile", ROOT / "Snakefile", "--configfile", "mine.yaml")
+    targets = [str(path.relative_to(tmp_path)) for path in (result, there)] + [*where]
+    assert jobs() == {"run": "1"} and result.is_file()
+    assert jobs() == {"run": "1"}  # nor when it lies there already

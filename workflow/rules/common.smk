@@ -7,6 +7,11 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "none"
 
 
+def unless_settled(inputs):
+    """The inputs of a run; none if its result comes from the repository, and needs nothing."""
+    return lambda w: [] if w.run in SETTLED else inputs(w)
+
+
 def files_of(dataset):
     """The files that hold a dataset."""
     return data_files(dataset, PLAN.datasets[dataset])

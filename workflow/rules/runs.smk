@@ -6,12 +6,14 @@ rule run:
     input:
         # What a run is stands in its name: its model's source, and how a search's values are chosen.
         # So a result that was kept stays, though the model is fetched or the values chosen later.
-        model=lambda w: ancient_unless_local(PLAN.runs[w.run].settings.model),
+        model=unless_settled(
+            lambda w: ancient_unless_local(PLAN.runs[w.run].settings.model)
+        ),
         # Frozen anew for more rows, the others' numbers stay.
-        states=lambda w: ancient(f"{frozen_file(w.run)}.safetensors"),
-        before=lambda w: ancient(f"{frozen_file(w.run)}.json"),
-        data=lambda w: files_of(PLAN.runs[w.run].settings.dataset),
-        chosen=lambda w: ancient(chosen_file(w)),
+        states=unless_settled(lambda w: ancient(f"{frozen_file(w.run)}.safetensors")),
+        before=unless_settled(lambda w: ancient(f"{frozen_file(w.run)}.json")),
+        data=unless_settled(lambda w: files_of(PLAN.runs[w.run].settings.dataset)),
+        chosen=unless_settled(lambda w: ancient(chosen_file(w))),
     output:
         f"{RESULTS}/runs/{{run}}.json",
     log:
