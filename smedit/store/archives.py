@@ -18,7 +18,7 @@ from smedit.store.results import read_result
 
 ARCHIVES = "kept/[0-9][0-9][0-9].tar.xz"
 NO_TIME = 0
-"""When files in archives were changed, so that an archive says nothing of the machine that packs."""
+"""When files in archives were changed: nothing that tells of the machine that packed them."""
 
 
 def pack(results: Path) -> tuple[Path | None, int]:
