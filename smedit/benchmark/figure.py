@@ -277,7 +277,7 @@ def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figure that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True, help="what `smedit benchmark` wrote")
+    parser.add_argument("--table", type=Path, required=True, help="what `job benchmark` wrote")
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="PNG and SVG to write")
     options = parser.parse_args(arguments)
     with theme():

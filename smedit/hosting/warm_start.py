@@ -6,7 +6,7 @@ it was: one command, one process, one log. The command that the workflow calls, 
 its arguments, environment, working directory and open files to the server and waits; the command
 itself runs in a *worker*, forked from the server::
 
-    Snakemake ── shell ── client (smedit run)
+    Snakemake ── shell ── client (smedit job run)
         └─ server ── keeper ── worker (runs the command)
 
 The *keeper*, one per job, passes the client's signals on to the worker and the worker's exit status
@@ -87,7 +87,7 @@ def start(threads: int) -> None:
             listener.bind(_address(name))
             listener.listen()
             subprocess.Popen(
-                ["smedit", "warm-start", "--listener", str(listener.fileno())],
+                ["smedit", "job", "warm-start", "--listener", str(listener.fileno())],
                 stdin=from_here,
                 pass_fds=[listener.fileno()],
                 env=os.environ | dict.fromkeys(THREADS, str(threads)),

@@ -68,7 +68,7 @@ def test_a_model_that_does_not_fit(small_disk, capsys, room):
     architecture = str(ROOT / "config/architectures/tiny-gpt2.json")
     spec = json.dumps({"source": "random", "architecture": architecture, "seed": 0})
     target = small_disk / "m"
-    assert main(["prepare-model", "--name", "m", "--spec", spec, "--out", str(target)]) == 2
+    assert main(["job", "prepare-model", "--name", "m", "--spec", spec, "--out", str(target)]) == 2
     line = error_of(capsys)
     assert line.startswith(f"error: model 'm': {target} cannot be made (")
     assert "No space left on device" in line

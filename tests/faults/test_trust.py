@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from run_jobs import make_freeze, make_job
+from run_jobs import call, make_freeze, make_job
 
 import write_provenance
 from smedit.cli import main
@@ -254,9 +254,9 @@ def test_a_hostile_dataset_writes_nothing_outside(tiny, tmp_path, monkeypatch):
     before = tree(tmp_path)
     frozen = ["out/states.safetensors", "--before", "out/before.json"]
     job = make_freeze(spec, rows=rows, sequential=False)
-    assert main(["freeze", "--job", json.dumps(job), "--out", *frozen]) == 0
+    assert main(["job", "freeze", "--job", json.dumps(job), "--out", *frozen]) == 0
     job = json.dumps(make_job(spec=spec, n_edits=2, n_requests=2))
-    assert main(["run", "--job", job, "--states", *frozen, "--out", "out/result.json"]) == 0
+    assert main(["job", "run", "--job", job, "--states", *frozen, "--out", "out/result.json"]) == 0
     new = {name for name in tree(tmp_path) if name not in before}
     written = {"states.safetensors", "before.json", "result.json"}
     assert new == {f"a/b/c/work/out/{name}" for name in written}
@@ -324,7 +324,7 @@ def prepare_and_load(folder, capsys):
     job["model_folder"] = str(folder / "m")
     out = [folder / "states", "--before", folder / "before"]
     for command in (prepare, ["freeze", "--job", json.dumps(job), "--out", *out]):
-        status = main([str(argument) for argument in command])
+        status = call(*command)
         if status:
             break
     assert status == 2

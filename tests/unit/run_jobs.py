@@ -55,7 +55,8 @@ def make_freeze(spec=QA, rows=None, sequential=True, **settings):
 
 
 def call(*arguments):
-    return main([str(argument) for argument in arguments])
+    """A step of the workflow."""
+    return main(["job", *map(str, arguments)])
 
 
 def frozen(folder, job=None):

@@ -51,8 +51,8 @@ def command(arguments):
             time.sleep(60)
     return 0
 
-if sys.argv[1] == "warm-start":
-    serve(socket.socket(fileno=int(sys.argv[3])), ["colorsys"], run)
+if sys.argv[1:3] == ["job", "warm-start"]:
+    serve(socket.socket(fileno=int(sys.argv[4])), ["colorsys"], run)
 else:
     status = forward(sys.argv[1:])
     sys.exit(run(sys.argv[1:]) if status is None else status)
@@ -187,7 +187,7 @@ def test_the_command_line_hands_its_jobs_over(tmp_path, capsys, monkeypatch):
     job = {"model": "m", "model_folder": str(tmp_path), "precision": "float32", "device": "cpu"}
     settings = json.dumps(job | {"threads": 1, "edit_modules": []})
     out, before = str(tmp_path / "states.safetensors"), str(tmp_path / "before.json")
-    arguments = ["freeze", "--job", settings, "--out", out, "--before", before]
+    arguments = ["job", "freeze", "--job", settings, "--out", out, "--before", before]
     monkeypatch.delenv(SERVER, raising=False)
     assert main(arguments) == 2
     (message,) = capsys.readouterr().err.splitlines()

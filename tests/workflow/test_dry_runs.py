@@ -86,8 +86,8 @@ def test_the_files_of_a_dataset_are_what_is_frozen(together):
 def test_a_job_takes_gpus_if_it_is_to_have_some(together):
     """What SLURM starts, in mode remote, has them from SLURM."""
     _, given, text = together
-    assert "Shell command: python -m smedit.hosting.gpu_slots 2 smedit freeze " in text
-    assert "Shell command: smedit freeze " in planned(*given, "--mode", "remote")
+    assert "Shell command: python -m smedit.hosting.gpu_slots 2 smedit job freeze " in text
+    assert "Shell command: smedit job freeze " in planned(*given, "--mode", "remote")
 
 
 def test_long_jobs_share_no_submissions_on_a_cluster():
@@ -95,7 +95,7 @@ def test_long_jobs_share_no_submissions_on_a_cluster():
     cluster = ("--forceall", "--workflow-profile", "workflow/profiles/slurm", "--printshellcmds")
     text = planned("smoke", *cluster, "--configfile", "config/smoke.yaml", "--config", "minutes=61")
     assert "rule run:" in text and "Group job" not in text
-    assert "Shell command: smedit freeze " in text  # without GPUs
+    assert "Shell command: smedit job freeze " in text  # without GPUs
 
 
 def test_a_configuration_file_stands_alone(tmp_path):

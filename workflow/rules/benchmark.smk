@@ -34,7 +34,7 @@ rule measure:
     params:
         job=benchmark_job,
     shell:
-        "smedit benchmark --job {params.job:q} --out {output.table} 2>&1 | tee {log}"
+        "smedit job benchmark --job {params.job:q} --out {output.table} 2>&1 | tee {log}"
 
 
 rule benchmark_figure:

@@ -18,7 +18,7 @@ rule prepare_model:
     params:
         spec=lambda w: as_json(PLAN.models[w.model]),
     shell:
-        "smedit prepare-model --name {wildcards.model} --spec {params.spec:q} --out {output}"
+        "smedit job prepare-model --name {wildcards.model} --spec {params.spec:q} --out {output}"
         " > {log} 2>&1"
 
 
@@ -49,6 +49,6 @@ rule freeze:
         ),
     shell:
         on_gpus(
-            "smedit freeze --job {params.job:q} --out {output.states} --before {output.before}"
+            "smedit job freeze --job {params.job:q} --out {output.states} --before {output.before}"
             " > {log} 2>&1"
         )

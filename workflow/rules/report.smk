@@ -20,7 +20,7 @@ rule tables_of_results:
     params:
         config=lambda w: as_json(config),
     shell:
-        "smedit tables --config {params.config:q} > {log} 2>&1"
+        "smedit job tables --config {params.config:q} > {log} 2>&1"
 
 
 rule figures_of_tables:
@@ -45,7 +45,7 @@ rule figures_of_tables:
     params:
         config=lambda w: as_json(config),
     shell:
-        "smedit figures --config {params.config:q} > {log} 2>&1"
+        "smedit job figures --config {params.config:q} > {log} 2>&1"
 
 
 rule provenance:

@@ -37,7 +37,7 @@ rule run:
         chosen=lambda w, input: f"--chosen {input.chosen}" if input.chosen else "",
     shell:
         on_gpus(
-            "smedit run --job {params.job:q} --states {input.states} --before {input.before}"
+            "smedit job run --job {params.job:q} --states {input.states} --before {input.before}"
             " {params.chosen} --out {output} > {log} 2>&1"
         )
 
@@ -66,5 +66,5 @@ rule choose:
         search=lambda w: CHOICES[w.choice].name,
         model=lambda w: CHOICES[w.choice].model,
     shell:
-        "smedit choose --config {params.config:q} --search {params.search}"
+        "smedit job choose --config {params.config:q} --search {params.search}"
         " --model {params.model} --out {output} > {log} 2>&1"
