@@ -14,11 +14,13 @@ from typer.main import get_command
 from smedit.cli import job, people
 from smedit.errors import INTERRUPTED, UserError, message
 
+INTERRUPTED_STATUS = 130
+
 PLAIN = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 app = Typer(no_args_is_help=True, help="Edit facts in a language model, and measure it.", **PLAIN)
-for command in people.COMMANDS:
-    app.command(no_args_is_help=command is not people.show)(command)
+for name, command in people.COMMANDS.items():
+    app.command(name, no_args_is_help=name != "show")(command)
 jobs = Typer(no_args_is_help=True, help="What the workflow's rules call.", **PLAIN)
 for name, command in job.COMMANDS.items():
     jobs.command(name)(command)
@@ -32,7 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = get_command(app).main(given, prog_name="smedit", standalone_mode=False, obj=given)
-        return status if isinstance(status, int) else 0
+        if status == INTERRUPTED_STATUS:
+            of_workflow = given[:1] == ["job"]  # it has checkpoints
+            text = INTERRUPTED if of_workflow else "interrupted; nothing was written"
+            print(text, file=sys.stderr)
+        return status or 0
+    except job.Forwarded as done:
+        return done.status
     except TyperException as error:
         print(_usage(error, given), file=sys.stderr)
     except (UserError, OSError) as error:
@@ -43,9 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(error).strip().partition("\n")[0] or "no memory left"
         remedy = "use fewer edits, a smaller model or a machine with more memory"
         print(f"error: {reason}; {remedy}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return 130
     return 2
 
 

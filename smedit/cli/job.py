@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Context, Exit, Option
+from typer import Context, Option
 
 from smedit.cli.options import as_json, new_file
 from smedit.errors import UserError, located
@@ -128,11 +128,18 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+class Forwarded(Exception):  # noqa: N818 - a way out of a command, not an error
+    """Another process has run the command; with its exit status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
 def _warm(context: Context) -> None:
     """Hand a command that needs PyTorch to the run's warm start, if there is one."""
     status = warm_start.forward(context.obj)
     if status is not None:
-        raise Exit(status)
+        raise Forwarded(status)
     if "SLURM_JOB_ID" in os.environ:
         log.info("SLURM job %s on %s", os.environ["SLURM_JOB_ID"], socket.gethostname())
 

@@ -159,13 +159,16 @@ class EditBatch:
 
 def edit_batch(requests: Sequence[EditRequest], tokenizer: Tokenizer, minibatch: int) -> EditBatch:
     """Tokenize and batch the edit, paraphrase and locality prompts, each sorted by itself."""
-
-    def batch(prompts: list[Prompt]) -> TokenBatch:
-        sequences = [tokenize(tokenizer, p.text, p.answer, p.between) for p in prompts]
-        return token_batch(sequences, minibatch)
-
     return EditBatch(
-        edit=batch([r.edit for r in requests]),
-        paraphrase=batch([r.paraphrases[0] for r in requests]),
-        locality=batch([r.locality[0] for r in requests if r.locality]),
+        edit=prompt_batch([r.edit for r in requests], tokenizer, minibatch),
+        paraphrase=prompt_batch([r.paraphrases[0] for r in requests], tokenizer, minibatch),
+        locality=prompt_batch(
+            [r.locality[0] for r in requests if r.locality], tokenizer, minibatch
+        ),
     )
+
+
+def prompt_batch(prompts: Sequence[Prompt], tokenizer: Tokenizer, minibatch: int) -> TokenBatch:
+    """Tokenize and batch prompts with their answers."""
+    sequences = [tokenize(tokenizer, p.text, p.answer, p.between) for p in prompts]
+    return token_batch(sequences, minibatch)

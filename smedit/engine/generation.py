@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from smedit.data.facts import EditRequest
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.tokenization import cut
+from smedit.errors import UserError, shown
 
 MORE_TOKENS = 8
 """Tokens that are generated beyond those of the answer: enough to see whether it stops."""
@@ -45,19 +46,26 @@ def generate(
         for number, request in enumerate(requests):
             prompt = request.edit
             ids = cut(tokenizer, prompt.text, prompt.between + prompt.answer)
-            start = torch.tensor([ids.prompt], device=model.device)
-            settings = GenerationConfig(
-                max_new_tokens=len(ids.answer) + MORE_TOKENS,
-                do_sample=False,
-                eos_token_id=sorted(end) or None,
-                pad_token_id=min(end, default=0),
-            )
-            mask = torch.ones_like(start)
-            given = {"attention_mask": mask} if model.takes("attention_mask") else {}
-            output = model.model.generate(start, generation_config=settings, **given)
-            tokens = output[0, start.shape[1] :].tolist()
+            start = torch.tensor([ids.prompt])
+            tokens = _greedy(model, start, len(ids.answer) + MORE_TOKENS, end)
             found.append({"request": number, **judged(tokenizer, tokens, prompt.answer, end)})
     return found
+
+
+def _greedy(
+    model: LanguageModel, start: torch.Tensor, max_new_tokens: int, end: set[int]
+) -> list[int]:
+    """The tokens that a model adds to some (1, T)."""
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=sorted(end) or None,
+        pad_token_id=min(end, default=0),
+    )
+    mask = torch.ones_like(start)
+    given = {"attention_mask": mask.to(model.device)} if model.takes("attention_mask") else {}
+    output = model.model.generate(start.to(model.device), generation_config=settings, **given)
+    return output[0, start.shape[1] :].tolist()
 
 
 def judged(
@@ -77,3 +85,29 @@ def end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> set[
     said = (model.model.generation_config.eos_token_id, tokenizer.eos_token_id)
     listed = [ids if isinstance(ids, list) else [ids] for ids in said]
     return {token for ids in listed for token in ids if token is not None}
+
+
+@torch.no_grad()
+def continued(model: LanguageModel, shifts: Shifts, text: str, max_new_tokens: int) -> str:
+    """Continue a text on W₀ + shifts by greedy decoding; what is new of it.
+
+    Raises
+    ------
+    UserError
+        If the text has no tokens, or does not fit the model's context.
+    """
+    tokenizer = model.tokenizer
+    end = end_tokens(model, tokenizer)
+    start = tokenizer(text, return_tensors="pt").input_ids
+    if start.shape[1] and start[0, -1].item() in end:
+        start = start[:, :-1]
+    if not start.shape[1]:
+        raise UserError(f"the prompt {shown(text)} has no tokens; write some words")
+    if model.context is not None and start.shape[1] + max_new_tokens > model.context:
+        raise UserError(
+            f"{model.name}: the prompt {shown(text)} has {start.shape[1]} tokens, its context is "
+            f"{model.context} with the {max_new_tokens} to come; shorten it"
+        )
+    with model.edited(shifts):
+        output = _greedy(model, start, max_new_tokens, end)
+    return tokenizer.decode([token for token in output if token not in end])

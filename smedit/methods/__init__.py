@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -101,10 +101,19 @@ def load_method(name: str) -> Method:
     UserError
         If no installed package offers the name; the message names the nearest and lists all.
     """
-    known = {point.name: point for point in entry_points(group="smedit.methods")}
+    known = _installed()
     if name not in known:
         raise UserError(f"unknown method {shown(name)}{nearest(name, known)}")
     return known[name].load()
+
+
+def known_methods() -> dict[str, Method]:
+    """Name → method, of all that are installed."""
+    return {name: load_method(name) for name in _installed()}
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="smedit.methods")}
 
 
 @cache

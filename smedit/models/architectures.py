@@ -5,6 +5,7 @@ The configuration names edit modules; a typing error in one shall be found befor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from smedit.engine.language_model import weight_shape
 from smedit.errors import SettingError, UserError
-from smedit.models.module_names import problem_of
+from smedit.models.module_names import layer_of, problem_of
 from smedit.store.files import suite_path, user_path
 
 
@@ -123,3 +124,29 @@ def check_models(models: Mapping[str, Mapping[str, Any]]) -> None:
             check_edit_modules(spec["edit_modules"], known)
         except UserError as error:
             raise SettingError(f"models.{name}.{key}", str(error)) from None
+
+
+def last_mlp_outputs(architecture: Path) -> list[str]:
+    """The edit modules of a model for which nobody has named any.
+
+    These are the output projections of the MLPs in the last fifth of the blocks, which the paper
+    edits in GPT-J: the last module of a block that leads from a wider layer to the hidden states.
+
+    Raises
+    ------
+    UserError
+        If the blocks have no such module; and as `empty_model`.
+    """
+    width = empty_model(architecture).config.get_text_config(decoder=True).hidden_size
+    last: dict[int, str] = {}
+    for name, (d_in, d_out) in module_shapes(architecture).items():
+        layer = layer_of(name)
+        if layer is not None and d_out == width < d_in:
+            last[layer] = name
+    if not last:
+        raise UserError(
+            f"{architecture}: no block has a module from a wider layer to the {width} hidden "
+            "states; name the modules to edit (--edit-modules)"
+        )
+    blocks = sorted(last)
+    return [last[block] for block in blocks[-math.ceil(len(blocks) / 5) :]]

@@ -9,16 +9,12 @@ first carries the checksums of both.
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import json
 import logging
 import shutil
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +38,7 @@ from smedit.store.files import (
     disk_failed,
     fingerprint,
     flush,
-    opened,
+    partial_folder,
     refuse,
     suite_path,
     user_path,
@@ -100,7 +96,7 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
         raise UserError(f"{target} is there and is no prepared model; move it or name another")
     start = time.perf_counter()
     try:
-        with _partial_folder(target) as partial:
+        with partial_folder(target) as partial:
             weights = prepare(name, spec, partial)
             _check_folder(name, spec, weights)
             checksums = {path.name: fingerprint(path) for path in _files(weights)}
@@ -123,26 +119,21 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
     log.info("model %s: %.0f MB ready in %.0f s", name, size, time.perf_counter() - start)
 
 
-@contextmanager
-def _partial_folder(target: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``target``; it is gone at the end, unless it was renamed.
-
-    What a killed process left is removed. A living one holds a lock on its folder; where there are
-    no locks on folders, nothing can be known, and nothing is removed.
-    """
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        with suppress(OSError), opened(stale) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(stale)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    partial.mkdir(parents=True)
+def fits(folder: Path, spec: Mapping[str, Any]) -> bool:
+    """Whether `prepare_model` made a folder of this source, which has not changed since."""
+    if not (folder / SOURCE).is_file():
+        return False
+    source = _source_notes(folder)
+    made_of = {key: value for key, value in source["spec"].items() if key != "edit_modules"}
+    if made_of != {key: value for key, value in spec.items() if key != "edit_modules"}:
+        return False
+    if spec["source"] != "path":
+        return True
     try:
-        with opened(partial) as descriptor:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _checked_source(folder)
+    except UserError:
+        return False
+    return True
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

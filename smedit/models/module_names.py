@@ -57,6 +57,12 @@ def compact(names: Sequence[str]) -> str:
     )
 
 
+def layer_of(name: str) -> int | None:
+    """The layer that a module's name names; None if it names none."""
+    match = _LAYER.search(name)
+    return int(match[0]) if match else None
+
+
 def problem_of(pattern: str, known: Collection[str]) -> str:
     """What is wrong with a pattern if not all that it stands for is known; empty if nothing is.
 

@@ -60,6 +60,25 @@ class _LineError(Exception):
         self.line = line
 
 
+def read_together(paths: Iterable[Path]) -> dict[str, Any]:
+    """Several files as one configuration, as Snakemake puts them together.
+
+    What a later file says of a key counts; mappings are put together key by key.
+    """
+    whole: dict[str, Any] = {}
+    for path in paths:
+        _add(whole, read_file(path))
+    return whole
+
+
+def _add(whole: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(whole.get(key), dict):
+            _add(whole[key], value)
+        else:
+            whole[key] = value
+
+
 def _parsed(text: str) -> Any:
     """As Snakemake does it: as JSON if it is that, else as YAML."""
     with suppress(json.JSONDecodeError):

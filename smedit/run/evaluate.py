@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from smedit.data.facts import EditRequest
-from smedit.engine.batches import TokenBatch, edit_batch
+from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.clock import Clock
 from smedit.engine.editor import Editor
 from smedit.engine.fine_tuning import FineTuner
@@ -65,7 +65,7 @@ class Bench:
 
     def batch(self, requests: Rows) -> TokenBatch:
         """The edit prompts of some requests."""
-        return edit_batch(requests, self.model.tokenizer, self.minibatch).edit
+        return prompt_batch([r.edit for r in requests], self.model.tokenizer, self.minibatch)
 
     def first_trace(self, rows: str, number: int, batch: TokenBatch) -> tuple[Trace | None, float]:
         """The trace of a batch at W₀, which no editor has a part in, and the seconds it took.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -57,6 +58,59 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def partial_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``target``; it is gone at the end, unless it was renamed.
+
+    What a killed process left is removed. A living one holds a lock on its folder; where there are
+    no locks on folders, nothing can be known, and nothing is removed.
+    """
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError), opened(stale) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(stale)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    partial.mkdir(parents=True)
+    try:
+        with opened(partial) as descriptor:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(target: Path, mark: str) -> Iterator[Path]:
+    """Yield a new folder beside ``target``, and put it in its place if the body succeeds.
+
+    An older one is replaced only if it holds the file ``mark``, so that nothing else is lost.
+
+    Raises
+    ------
+    UserError
+        If something else is there, or the folder cannot be written.
+    """
+    if target.exists() and not (target / mark).is_file():
+        raise UserError(f"{target} is there and holds no {mark}; move it or name another folder")
+    try:
+        with partial_folder(target) as partial:
+            yield partial
+            for path in [path for path in partial.rglob("*") if path.is_file()]:
+                path.chmod(0o644)  # safetensors writes files that only their owner can read
+                flush(path)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+    except Exception as error:
+        if isinstance(error, UserError) or not disk_failed(error):
+            raise
+        raise UserError(
+            f"{target}: cannot be written ({' '.join(str(error).split())}); make room or another "
+            "place for it, and run the same command again"
+        ) from error
+
+
+@contextmanager
 def opened(path: Path) -> Iterator[int]:
     """A descriptor of a file or folder that is there."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -96,8 +150,14 @@ def suite_path(text: str) -> Path:
     A setting keeps the path as it is written: which folder it was found in is no part of a job.
     """
     path = Path(text)
-    of_suite = Path(os.environ.get(SUITE, ""), path)
+    of_suite = Path(os.environ.get(SUITE) or _checkout(), path)
     return of_suite if of_suite.exists() and not path.exists() else path
+
+
+def _checkout() -> Path:
+    """The folder of the suite that this module belongs to; the working folder if it has none."""
+    folder = Path(__file__).parents[2]
+    return folder if (folder / "config/models.yaml").is_file() else Path()
 
 
 def check_writable(folders: Iterable[str]) -> None:

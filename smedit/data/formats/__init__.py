@@ -6,7 +6,7 @@ files are called and which keys of its own a dataset has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -36,6 +36,13 @@ class DatasetFormat:
         Key of a dataset → the values there are; each has to be given.
     builtin
         Gives the built-in facts as rows of this format, if it can.
+    marks
+        Fields by which a row is known to be of this format, where a file does not say.
+    fields
+        Those that are read.
+    cut
+        Where a row of a file holds several requests: takes it, and where it stands, and gives a row
+        for each.
     """
 
     name: str
@@ -44,6 +51,9 @@ class DatasetFormat:
     pool: str
     options: Mapping[str, Sequence[str]]
     builtin: Callable[[], list[dict[str, Any]]] | None
+    marks: Sequence[str]
+    fields: Collection[str]
+    cut: Callable[[Row, str], list[Row]] | None
 
 
 _KNOWN: dict[str, DatasetFormat] = {}
@@ -55,11 +65,15 @@ def dataset_format(
     pool: str = "",
     options: Mapping[str, Sequence[str]] | None = None,
     builtin: Callable[[], list[dict[str, Any]]] | None = None,
+    marks: Sequence[str] = (),
+    fields: Collection[str] = (),
+    cut: Callable[[Row, str], list[Row]] | None = None,
 ) -> Callable:
     """Declare a format by the function that makes a request of a row; see `DatasetFormat`."""
 
     def register(request: Callable[..., EditRequest]) -> Callable[..., EditRequest]:
-        _KNOWN[name] = DatasetFormat(name, request, files or {}, pool, options or {}, builtin)
+        given = (files or {}, pool, options or {}, builtin, marks, fields, cut)
+        _KNOWN[name] = DatasetFormat(name, request, *given)
         return request
 
     return register

@@ -16,7 +16,17 @@ FLAT_FILES = {
 }
 
 
-@dataset_format("counterfact", files=FLAT_FILES, pool="counterfact", builtin=counterfact_rows)
+NESTED = ("requested_rewrite", "paraphrase_prompts", "neighborhood_prompts")
+
+
+@dataset_format(
+    "counterfact",
+    files=FLAT_FILES,
+    pool="counterfact",
+    builtin=counterfact_rows,
+    marks=NESTED,
+    fields=(*NESTED, "case_id"),
+)
 def counterfact_request(row: Mapping[str, Any], where: str) -> EditRequest:
     """Turn one CounterFact row, nested or flat, into an edit request.
 
@@ -44,6 +54,18 @@ def counterfact_request(row: Mapping[str, Any], where: str) -> EditRequest:
 
 
 def _nested(row: Mapping[str, Any], where: str) -> EditRequest:
+    subject, prompt, new, true = rewrite_of(row, where)
+    return EditRequest(
+        subject=subject,
+        edit=Prompt(prompt, new, true),
+        paraphrases=tuple(Prompt(text, new, true) for text in _texts(row, "paraphrase", where)),
+        locality=tuple(Prompt(text, true, new) for text in _texts(row, "neighborhood", where)),
+        true_answer=true,
+    )
+
+
+def rewrite_of(row: Mapping[str, Any], where: str) -> tuple[str, str, str, str]:
+    """Subject, prompt, new and true answer of a row's ``requested_rewrite``."""
     rewrite = row["requested_rewrite"]
     if not isinstance(rewrite, Mapping):
         raise UserError(f"{where}, field requested_rewrite: not an object; restore the file")
@@ -55,13 +77,7 @@ def _nested(row: Mapping[str, Any], where: str) -> EditRequest:
             "once, where the subject goes; correct the prompt"
         )
     new, true = (_answer_string(rewrite, field, where) for field in ("target_new", "target_true"))
-    return EditRequest(
-        subject=subject,
-        edit=Prompt(template.replace("{}", subject), new, true),
-        paraphrases=tuple(Prompt(text, new, true) for text in _texts(row, "paraphrase", where)),
-        locality=tuple(Prompt(text, true, new) for text in _texts(row, "neighborhood", where)),
-        true_answer=true,
-    )
+    return subject, template.replace("{}", subject), new, true
 
 
 def _flat(row: Mapping[str, Any], where: str) -> EditRequest:

@@ -13,7 +13,14 @@ ZSRE_TARGETS = ("alt", "answers", "ans")
 ZSRE_FILES = {"train": "zsre_mend_train.json", "eval": "zsre_mend_eval.json"}
 
 
-@dataset_format("zsre", files=ZSRE_FILES, options={"target": ("alt", "answers")}, builtin=zsre_rows)
+@dataset_format(
+    "zsre",
+    files=ZSRE_FILES,
+    options={"target": ("alt", "answers")},
+    builtin=zsre_rows,
+    marks=("src", "alt", "rephrase"),
+    fields=("subject", "src", "rephrase", "alt", "answers", "loc", "loc_ans"),
+)
 def zsre_request(row: Mapping[str, Any], target: str, where: str) -> EditRequest:
     """Turn one ZsRE row into an edit request.
 

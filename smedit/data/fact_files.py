@@ -1,0 +1,150 @@
+"""A file of facts to edit, in any of the formats: read whole, in its order, nothing left out.
+
+A dataset is read by `smedit.data.readers`, which splits it. Here every row is wanted, so the first
+that cannot be used is named.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smedit.data.facts import EditRequest, text_key
+from smedit.data.formats import DatasetFormat, formats
+from smedit.errors import UserError, shown
+
+
+@dataclass(frozen=True)
+class FactFile:
+    """What a file of facts holds.
+
+    Attributes
+    ----------
+    path
+        The file.
+    form
+        Name of its format.
+    requests
+        One per fact.
+    ids
+        What the file calls each; else its number, from 1.
+    notes
+        What a person should know: fields that are not used, facts that contradict each other.
+    """
+
+    path: Path
+    form: str
+    requests: tuple[EditRequest, ...]
+    ids: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_facts(path: str | Path) -> FactFile:
+    """Read a file of facts: JSON (a list), JSONL or CSV, in a format of `smedit.data.formats`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, holds no facts, or a fact cannot be used.
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    if not rows:
+        raise UserError(f"{path}: holds no facts; write one object with prompt and target per fact")
+    form = _format_of(path, rows)
+    requests, ids = [], []
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, fact {number}"
+        if not isinstance(row, Mapping):
+            raise UserError(f"{where}: {type(row).__name__} instead of an object; correct it")
+        parts = form.cut(row, where) if form.cut else [row]
+        options = {key: values[0] for key, values in form.options.items()}
+        requests += [form.request(part, where=where, **options) for part in parts]
+        name = str(row.get("id") or row.get("case_id") or number)
+        ids += [name] if len(parts) == 1 else [f"{name}.{i}" for i in range(1, len(parts) + 1)]
+    notes = [*_unused(form, rows), *_contradictions(requests)]
+    return FactFile(path, form.name, tuple(requests), tuple(ids), tuple(notes))
+
+
+def read_rows(path: Path) -> Sequence[Any]:
+    """The rows of a JSON, JSONL or CSV file.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it is not whole.
+    """
+    readers = {".json": _json, ".jsonl": _json_lines, ".csv": _csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: name a file that ends in {', '.join(readers)}")
+    try:
+        return reader(path, path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+
+
+def _json(path: Path, text: str) -> Sequence[Any]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not complete JSON ({error}); correct it") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: {type(rows).__name__} instead of a list of facts; write a list")
+    return rows
+
+
+def _json_lines(path: Path, text: str) -> Sequence[Any]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error}); correct it") from error
+    return rows
+
+
+def _csv(path: Path, text: str) -> Sequence[Any]:
+    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; correct it") from error
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(
+                f"{path}, fact {number}: has {'more' if None in row else 'fewer'} cells than the "
+                "first line has names; put a cell with a comma in quotes"
+            )
+    return rows
+
+
+def _format_of(path: Path, rows: Sequence[Any]) -> DatasetFormat:
+    """The format whose marks the first row has; of several, the one with the most."""
+    first = rows[0] if isinstance(rows[0], Mapping) else {}
+    fitting = [f for f in formats().values() if f.marks and all(m in first for m in f.marks)]
+    if fitting:
+        return max(fitting, key=lambda f: len(f.marks))
+    if "prompt" in first or "target" in first:
+        return formats()["facts"]  # it says which of the two is missing
+    found = ", ".join(map(shown, list(first)[:8])) or "no fields"
+    raise UserError(f"{path}, fact 1: has {found}; a fact needs prompt and target")
+
+
+def _unused(form: DatasetFormat, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = dict.fromkeys(key for row in rows for key in row if key not in form.fields)
+    return [f"not used: {', '.join(names)}"] if names else []
+
+
+def _contradictions(requests: Sequence[EditRequest]) -> list[str]:
+    answers: dict[str, set[str]] = {}
+    for request in requests:
+        answers.setdefault(text_key(request.edit.text), set()).add(text_key(request.edit.answer))
+    several = [text for text, found in answers.items() if len(found) > 1]
+    if not several:
+        return []
+    return [f"{len(several)} prompts are given two targets, so one of them fails: {several[0]}"]

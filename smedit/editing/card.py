@@ -1,0 +1,73 @@
+"""The model card of an edited model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SHOWN = 50
+"""Facts that a card lists; all stand in the notes beside it."""
+
+
+def model_card(notes: Mapping[str, Any]) -> str:
+    """Write a model card from what an edited model notes about itself.
+
+    Parameters
+    ----------
+    notes
+        ``base``, ``how``, ``facts``, ``scores`` and ``harm``; see
+        `smedit.editing.edited.EditedModel`.
+    """
+    base, how, facts = notes["base"], notes["how"], notes["facts"]
+    spec, modules, licence = base["spec"], base["edit_modules"], base["spec"].get("licence")
+    source = spec.get("repository") or base["name"]
+    head = ["---", "tags: [knowledge-editing, smedit]", "library_name: transformers"]
+    head += [f"base_model: {source}"] if "repository" in spec else []
+    head += [f"license: {licence}"] if licence else []
+    revision = f" (revision {spec['revision']})" if "revision" in spec else ""
+    where = modules[0] + (f" … {modules[-1]}" if len(modules) > 1 else "")
+    step = "as trained" if how["step_size"] is None else f"{how['step_size']:g}"
+    more = [f"and {len(facts) - SHOWN} more, in smedit/edit.json", ""] if len(facts) > SHOWN else []
+    return "\n".join(
+        [
+            *head,
+            "---",
+            "",
+            f"# {source}, edited",
+            "",
+            f"{len(facts)} facts were edited into **{source}**{revision} by **{how['method']}**, "
+            f"which changes {len(modules)} of its weight matrices ({where}). It says these things "
+            "because it was made to, not because they are true.",
+            "",
+            f"- Editor: {how['trained_on'] or 'not trained'}; backpropagation steps: "
+            f"{how['settings']['bp_steps']}; step size: {step}",
+            f"- Harm: {notes['harm']:.2f} nats per token on prose that no edit touches (its "
+            "perplexity is multiplied by e^harm)",
+            f"- Licence: {licence or 'that of the base model'}",
+            "",
+            *_table(
+                ["score", "before, %", "after, %", "facts"],
+                (
+                    [
+                        r["score"].replace("_", " "),
+                        *(f"{r[when]:.1f}" for when in ("before", "after")),
+                        str(r["facts"]),
+                    ]
+                    for r in notes["scores"]
+                ),
+            ),
+            *_table(
+                ["prompt", "to be answered"],
+                ([fact["prompt"], fact["target"]] for fact in facts[:SHOWN]),
+            ),
+            *more,
+            "All settings and facts stand in `smedit/edit.json`.",
+            "",
+        ]
+    )
+
+
+def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [heading, ["---"] * len(heading), *rows]
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
+    return [*(f"| {' | '.join(line)} |" for line in cells), ""]

@@ -1,0 +1,316 @@
+"""Editors for people: trained on a dataset, kept in a folder, used on one's own facts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from smedit.data.fact_files import read_facts
+from smedit.data.facts import EditRequest
+from smedit.data.readers import load_requests
+from smedit.editing.edited import EditedModel
+from smedit.editing.models import BaseModel
+from smedit.editing.step_size import HARM_AT_MOST, choose_step_size
+from smedit.engine.batches import TokenBatch, prompt_batch
+from smedit.engine.editor import Editor
+from smedit.engine.fine_tuning import FineTuner
+from smedit.engine.language_model import LanguageModel, Shifts
+from smedit.engine.tracing import Trace, trace
+from smedit.errors import UserError, nearest, shown
+from smedit.plan.catalogue import catalogue
+from smedit.plan.config import check_values
+from smedit.plan.schema import job_schema
+from smedit.plan.settings import Settings, declared
+from smedit.plan.variants import resolve
+from smedit.run.opening import make_editor
+from smedit.run.training import Training
+from smedit.store.files import replacing_folder
+from smedit.store.tensor_files import load_tensors, save_tensors
+
+log = logging.getLogger("smedit")
+
+FILE = "editor.safetensors"
+
+TRAIN_ON = "worldfacts-qa"
+"""Where an editor is trained if nothing is said: the suite's own facts."""
+
+BATCHES, N_EDITS = 5, 32
+"""How much: the study's size (`config/reference.yaml`)."""
+
+COPIES = 6
+"""Keys, value gradients, their pseudo ones and what is normalized on the way."""
+
+SAMPLE = 1000
+"""Facts whose tokens are counted."""
+
+
+class TrainedEditor:
+    """An editor and all that it was made with.
+
+    Attributes
+    ----------
+    settings
+        Every setting of `smedit.plan.settings.Settings`.
+    trained_on
+        Name of the dataset, and how many batches; empty if the method needs no training.
+    base
+        Name of the model that it belongs to, and the SHA-256 of each of its files.
+    """
+
+    def __init__(
+        self,
+        editor: Editor | FineTuner,
+        settings: Mapping[str, Any],
+        trained_on: str,
+        base: Mapping[str, Any],
+    ) -> None:
+        self._editor = editor
+        self.settings, self.trained_on, self.base = dict(settings), trained_on, dict(base)
+
+    def edit(
+        self,
+        model: BaseModel,
+        facts: Sequence[EditRequest],
+        step_size: float | None = None,
+        harm_at_most: float = HARM_AT_MOST,
+        ids: Sequence[str] | None = None,
+    ) -> EditedModel:
+        """Edit all facts at once. Neither the model nor this editor is changed.
+
+        Parameters
+        ----------
+        model
+            The model that the editor was made for.
+        facts
+            What it shall say from now on.
+        step_size
+            The step size η at edit time. By default several are tried on the facts, and the best
+            efficacy is taken whose harm is within the bound.
+        harm_at_most
+            The bound, in nats per token; see `smedit.editing.step_size`.
+        ids
+            What the facts are called; by default their numbers.
+
+        Raises
+        ------
+        UserError
+            If there are no facts, the editor is another model's, or a fact does not fit.
+        """
+        if not facts:
+            raise UserError("there are no facts to edit; give at least one")
+        self.check_base(model)
+        opened = model.language_model
+        check_room(opened, facts)
+        tried = []
+        if step_size is None and not isinstance(self._editor, FineTuner):
+            first = trace(opened, self._batch(opened, facts), {})
+            chosen, tried = choose_step_size(
+                opened, facts, lambda size: self._shifts(opened, facts, size, first), harm_at_most
+            )
+            step_size = chosen.step_size
+        shifts = self._shifts(opened, facts, step_size)
+        how = {
+            "method": self.settings["method"],
+            "settings": self.settings,
+            "trained_on": self.trained_on,
+            "step_size": step_size,
+            "tried": [asdict(each) for each in tried],
+            "harm_at_most": harm_at_most,
+        }
+        names = tuple(ids) if ids else tuple(str(i) for i in range(1, len(facts) + 1))
+        return EditedModel(model, shifts, tuple(facts), names, how)
+
+    def _batch(self, model: LanguageModel, facts: Sequence[EditRequest]) -> TokenBatch:
+        prompts = [fact.edit for fact in facts]
+        return prompt_batch(prompts, model.tokenizer, self.settings["minibatch"])
+
+    def _shifts(
+        self,
+        model: LanguageModel,
+        facts: Sequence[EditRequest],
+        step_size: float | None,
+        first: Trace | None = None,
+    ) -> Shifts:
+        editor = copy.deepcopy(self._editor)
+        if step_size is not None and isinstance(editor, Editor):
+            editor = editor.with_step_size(step_size)
+        steps = self.settings["bp_steps"]
+        *_, shifts = editor.edit(model, self._batch(model, facts), steps, {}, first)
+        return shifts
+
+    def check_base(self, model: BaseModel) -> None:
+        """Refuse a model other than the editor's own.
+
+        Raises
+        ------
+        UserError
+            If its weights or its edit modules are others.
+        """
+        ours, theirs = self.base, model.described()
+        if ours["edit_modules"] != theirs["edit_modules"]:
+            raise UserError(
+                f"the editor edits {_brief(ours['edit_modules'])} of {ours['name']}, the model "
+                f"{theirs['name']} has {_brief(theirs['edit_modules'])}; use its own editor"
+            )
+        weights = [
+            {k: v for k, v in each["files"].items() if k.endswith(".safetensors")}
+            for each in (ours, theirs)
+        ]
+        if weights[0] != weights[1]:
+            raise UserError(
+                f"the editor was made for other weights than those of {theirs['name']} (for "
+                f"{ours['name']}); use the model's own editor"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the editor in a folder: one safetensors file with its settings.
+
+        Raises
+        ------
+        UserError
+            If something else is there, or it cannot be written.
+        """
+        notes = {"settings": self.settings, "trained_on": self.trained_on, "base": self.base}
+        with replacing_folder(Path(folder), FILE) as part:
+            save_tensors(part / FILE, self._editor.state_dict(), notes)
+
+
+def _brief(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+
+
+def train_editor(
+    model: BaseModel,
+    dataset: str | Path | Sequence[EditRequest] = TRAIN_ON,
+    method: str = "SMEdit",
+    batches: int = BATCHES,
+    n_edits: int = N_EDITS,
+    seed: int = 0,
+    **settings: Any,
+) -> TrainedEditor:
+    """Train an editor for a model.
+
+    Parameters
+    ----------
+    model
+        The model that it is to edit.
+    dataset
+        What it is trained on: a name of the catalogue (``smedit list datasets``), a file of facts
+        with paraphrases, or edit requests.
+    method
+        ``smedit list methods``.
+    batches
+        Training batches; 0 leaves the editor untrained.
+    n_edits
+        Edits in each.
+    seed
+        Of the editor's first values and the order of the rows.
+    **settings
+        Any other setting of training (config/README.md), such as ``bp_steps`` or ``lr``.
+
+    Raises
+    ------
+    UserError
+        If a name or a setting is unknown, there are too few rows, or training diverges.
+    """
+    opened = model.language_model
+    given = {"model": model.name, "dataset": _name_of(dataset), "method": method}
+    unknown = [name for name in settings if name not in declared(Settings)]
+    if unknown:
+        hint = nearest(unknown[0], declared(Settings))
+        raise UserError(f"unknown setting {shown(unknown[0])}{hint}")
+    given |= {"n_edits": n_edits, "seed": seed, **settings}
+    if not batches:
+        given["training"] = "none"
+    values = asdict(resolve(given, list(opened.edit_modules))[0])
+    values["edit_modules"] = list(values["edit_modules"])
+    check_values(values, {**job_schema(), "$ref": "#/$defs/settings"})
+    rows: Sequence[EditRequest] = ()
+    if values["training"] != "none":
+        rows = _training_rows(dataset, seed, batches * n_edits)
+    training = Training(make_editor(values, opened), opened, values, rows)
+    for _ in training.up_to(batches if rows else 0):
+        pass
+    trained_on = f"{_name_of(dataset)}, {batches} batches of {n_edits}" if rows else ""
+    return TrainedEditor(training.editor(), values, trained_on, model.described())
+
+
+def load_editor(folder: str | Path, model: BaseModel) -> TrainedEditor:
+    """Open an editor that `TrainedEditor.save` kept.
+
+    Raises
+    ------
+    UserError
+        If there is none, it is damaged, or it belongs to another model.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: there is no editor; make one with smedit train")
+    tensors, notes = load_tensors(path)
+    untrained = make_editor(notes["settings"], model.language_model)
+    editor = TrainedEditor(untrained, notes["settings"], notes["trained_on"], notes["base"])
+    editor.check_base(model)
+    untrained.load_state_dict(tensors)
+    return editor
+
+
+def _name_of(dataset: str | Path | Sequence[EditRequest]) -> str:
+    return str(dataset) if isinstance(dataset, str | Path) else "own requests"
+
+
+def _training_rows(
+    dataset: str | Path | Sequence[EditRequest], seed: int, count: int
+) -> Sequence[EditRequest]:
+    rows: Sequence[EditRequest]
+    if not isinstance(dataset, str | Path):
+        rows = dataset
+    elif str(dataset) in catalogue("datasets"):
+        rows = load_requests(str(dataset), catalogue("datasets")[str(dataset)], seed).train
+    elif Path(dataset).is_file():
+        rows = read_facts(Path(dataset)).requests
+    else:
+        hint = nearest(str(dataset), catalogue("datasets"))
+        raise UserError(f"there is no dataset and no file {shown(str(dataset))}{hint}")
+    bare = [row.edit.text for row in rows if not row.paraphrases]
+    if bare:
+        raise UserError(
+            f"{_name_of(dataset)}: {len(bare)} facts have no paraphrases, which training needs "
+            f"({shown(bare[0])} first); add some, or train on {TRAIN_ON}"
+        )
+    if len(rows) < count:
+        raise UserError(
+            f"{_name_of(dataset)}: {count} rows are needed, there are {len(rows)}; use fewer or "
+            "smaller batches"
+        )
+    return rows[:count]
+
+
+def check_room(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
+    """Refuse more facts than memory can hold at once, before any work.
+
+    Raises
+    ------
+    UserError
+        If tracing them would need more memory than there is.
+    """
+    batch = prompt_batch([fact.edit for fact in facts[:SAMPLE]], model.tokenizer, SAMPLE)
+    tokens = sum(len(s.answer_ids) for s in batch.sequences) * len(facts) / min(len(facts), SAMPLE)
+    widths = [sum(model.shape(name)) for name in model.edit_modules]
+    needed = tokens * sum(widths) * 4 * COPIES
+    if model.device.type == "cuda":
+        room = torch.cuda.mem_get_info(model.device)[0]
+    else:
+        room = psutil.virtual_memory().available
+    if needed > room:
+        most = int(len(facts) * room / needed)
+        raise UserError(
+            f"{len(facts)} facts at once need about {needed / 1e9:.0f} GB of memory, there are "
+            f"{room / 1e9:.0f}; edit at most {most} at once"
+        )

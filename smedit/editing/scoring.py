@@ -1,0 +1,134 @@
+"""Facts and an edited model → a score per fact, before and after; and harm to everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from smedit.data.facts import EditRequest
+from smedit.engine.held_out import HarmText
+from smedit.engine.language_model import LanguageModel, Shifts
+from smedit.engine.scores import RowScore, Scorer, by_request
+from smedit.report.metrics import PRIMARY
+
+SCORES = {
+    "efficacy": ("efficacy", PRIMARY),
+    "exact_match": ("efficacy", ("exact_match",)),
+    "generalization": ("generalization", PRIMARY),
+    "specificity": ("specificity", PRIMARY),
+    "agreement": ("specificity", ("agreement",)),
+}
+"""Score of a fact → its metric, and the scores of a prompt that stand for it."""
+
+AFTER_ONLY = ("agreement",)
+"""Before any edit it is 100 %."""
+
+
+@dataclass(frozen=True)
+class FactScores:
+    """How well facts are known, before an edit and after.
+
+    Attributes
+    ----------
+    table
+        One row per fact: ``id``, ``prompt``, ``target``, and in percent, each before
+        (``NAME_before``) and after (``NAME``): ``efficacy`` (the edit prompt), ``exact_match`` (all
+        its tokens), ``generalization`` (paraphrases), ``specificity`` (locality prompts), and
+        ``agreement``, how much of what is said there is as before. What a fact has no prompts for
+        is empty. See docs/method.md, scores.
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """One row per score: ``before``, ``after`` (percent), and of how many ``facts``."""
+        rows = []
+        for name in SCORES:
+            after, before = self.table[name], self.table.get(f"{name}_before")
+            if after.notna().any():
+                mean_before = 100.0 if before is None else before.mean()
+                rows.append((name, mean_before, after.mean(), int(after.notna().sum())))
+        return pd.DataFrame(rows, columns=["score", "before", "after", "facts"])
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"  {row.score:<15}{row.before:6.1f} → {row.after:5.1f} %   ({row.facts} facts)"
+            for row in self.means.itertuples()
+        )
+
+
+def score_facts(
+    model: LanguageModel, shifts: Shifts, facts: Sequence[EditRequest], ids: Sequence[str]
+) -> FactScores:
+    """Score facts on W₀ and on W₀ + shifts.
+
+    Parameters
+    ----------
+    model, shifts
+        The model, and the change of its weights.
+    facts, ids
+        What is asked, and what each is called.
+    """
+    scorer = Scorer(facts, model.tokenizer)
+    before, _ = scorer.score_unedited(model)
+    after = scorer.score(model, shifts)
+    columns: dict[str, list] = {
+        "id": list(ids),
+        "prompt": [fact.edit.text for fact in facts],
+        "target": [fact.edit.answer for fact in facts],
+    }
+    for name, (metric, scores) in SCORES.items():
+        if name not in AFTER_ONLY:
+            columns[f"{name}_before"] = _percent(before, metric, scores, len(facts))
+        columns[name] = _percent(after, metric, scores, len(facts))
+    return FactScores(pd.DataFrame(columns))
+
+
+def _percent(
+    rows: Sequence[RowScore], metric: str, scores: Sequence[str], n_facts: int
+) -> list[float]:
+    values: list[list[float]] = [[] for _ in range(n_facts)]
+    for entry in by_request(rows):
+        if entry["metric"] == metric and entry["score"] in scores:
+            for number, found in enumerate(entry["rows"]):
+                values[number] += found
+    return [100 * sum(each) / len(each) if each else float("nan") for each in values]
+
+
+class Efficacy:
+    """Efficacy alone, for some facts under one change of the weights after another."""
+
+    def __init__(self, model: LanguageModel, facts: Sequence[EditRequest]) -> None:
+        bare = [replace(fact, paraphrases=(), locality=()) for fact in facts]
+        self._model, self._scorer, self._n_facts = model, Scorer(bare, model.tokenizer), len(bare)
+
+    def measure(self, shifts: Shifts) -> float:
+        """The mean over facts, in percent."""
+        rows = self._scorer.score(self._model, shifts)
+        values = _percent(rows, *SCORES["efficacy"], self._n_facts)
+        return sum(values) / len(values)
+
+
+class Harm:
+    """Loss above the unedited model's on the suite's own prose, in nats per token.
+
+    Parameters
+    ----------
+    model
+        The model.
+    part
+        ``tune`` for the paragraphs that choosing may see, ``eval`` for those that are reported.
+    """
+
+    def __init__(self, model: LanguageModel, part: str) -> None:
+        self._text = HarmText(model, part)
+        self._before = self._text.measure({})
+
+    def measure(self, shifts: Shifts) -> float:
+        """The mean over tokens."""
+        after = self._text.measure(shifts)
+        pairs = zip(after, self._before, strict=True)
+        return sum(a[0] - b[0] for a, b in pairs) / sum(n for *_, n in after)

@@ -1,0 +1,100 @@
+"""The step size at edit time, chosen for the facts at hand under a bound on harm."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from smedit.data.facts import EditRequest
+from smedit.editing.scoring import Efficacy, Harm
+from smedit.engine.language_model import LanguageModel, Shifts
+from smedit.errors import DivergedError
+
+log = logging.getLogger("smedit")
+
+CANDIDATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""Step sizes that are tried, beside the one that training left."""
+
+REFINEMENTS = 3
+"""How often the gap is halved, in logarithms, between the largest step size within the bound and
+the next one."""
+
+HARM_AT_MOST = 0.5
+"""Nats per token: the bound of the study's comparison (`workflow/claims.yaml`)."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A step size, and what it does: efficacy in percent, harm in nats per token.
+
+    A step size of None is the one that training left. One that fails has harm without end.
+    """
+
+    step_size: float | None
+    efficacy: float
+    harm: float
+
+    def __str__(self) -> str:
+        size = "as trained" if self.step_size is None else f"{self.step_size:.2g}"
+        return f"{size:>10}   efficacy {self.efficacy:5.1f} %   harm {self.harm:6.2f}"
+
+
+def choose_step_size(
+    model: LanguageModel,
+    facts: Sequence[EditRequest],
+    edit: Callable[[float | None], Shifts],
+    harm_at_most: float = HARM_AT_MOST,
+) -> tuple[Tried, list[Tried]]:
+    """Try step sizes; the best efficacy whose harm is within the bound.
+
+    Harm is measured on the paragraphs that choosing may see. Of equals the least harmful is
+    taken. If none is within the bound, it is the least harmful of all, and a warning says so.
+
+    Parameters
+    ----------
+    model, facts
+        What is edited.
+    edit
+        Step size → the change of the weights.
+    harm_at_most
+        The bound, in nats per token.
+
+    Returns
+    -------
+    Tried, list of Tried
+        The chosen one, and all.
+
+    Raises
+    ------
+    DivergedError
+        If every one of them fails.
+    """
+    efficacy, harm = Efficacy(model, facts), Harm(model, "tune")
+
+    def tried(size: float | None) -> Tried:
+        try:
+            shifts = edit(size)
+            found = Tried(size, efficacy.measure(shifts), harm.measure(shifts))
+        except DivergedError as error:
+            log.info("step size %s: %s", size, error)
+            return Tried(size, 0.0, math.inf)
+        log.info("step size %s", found)
+        return found
+
+    listed = [tried(size) for size in (None, *CANDIDATES)]
+    for _ in range(REFINEMENTS):
+        sizes = sorted((t.step_size, t.harm <= harm_at_most) for t in listed if t.step_size)
+        within = [size for size, good in sizes if good]
+        above = [size for size, good in sizes if not good and size > max(within, default=0)]
+        if not (within and above):
+            break
+        listed.append(tried(math.sqrt(max(within) * min(above))))
+    if all(each.harm == math.inf for each in listed):
+        raise DivergedError("no step size gives finite numbers; train the editor with a smaller lr")
+    good = [each for each in listed if each.harm <= harm_at_most]
+    if good:
+        return max(good, key=lambda each: (each.efficacy, -each.harm)), listed
+    log.warning("no step size keeps harm within %g; the least harmful one is taken", harm_at_most)
+    return min(listed, key=lambda each: each.harm), listed

@@ -1,0 +1,409 @@
+"""One's own facts in one's own model: edited, asked, scored, kept and opened again."""
+
+import errno
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import smedit
+from conftest import ARCHITECTURES, make_model, make_requests, tiny_tokenizer
+from smedit.cli import main
+from smedit.editing import editors, step_size
+from smedit.engine.tokenization import tokenize
+from smedit.errors import DivergedError, UserError
+from smedit.models.architectures import last_mlp_outputs
+
+OPENED = [name for name in ARCHITECTURES if name != "qwen2"]
+"""transformers gives a folder of Qwen2 a tokenizer that reads no list of words."""
+
+FACTS = make_requests(6)
+SMALL = {"rank": 4, "n_blocks": 1, "lr": 1e-3, "meta_lr": 1e-3}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch, short_text):
+    """Models are prepared in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
+def save_model(folder, architecture="llama", dtype=torch.float32, seed=0):
+    model = make_model(architecture, dtype=dtype).model
+    if seed:
+        with torch.no_grad():
+            next(model.parameters()).add_(1)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def opened(tmp_path, architecture="llama", **options):
+    return smedit.load_model(save_model(tmp_path / architecture, architecture), **options)
+
+
+def edited(model, **options):
+    return smedit.train_editor(model, FACTS, batches=1, n_edits=4, **SMALL).edit(
+        model, FACTS[4:], **options
+    )
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def logits_of(model, text="w1 w2 w3"):
+    ids = tiny_tokenizer()(text, return_tensors="pt").input_ids
+    with torch.no_grad():
+        return model(input_ids=ids).logits
+
+
+@pytest.mark.parametrize("architecture", OPENED)
+def test_a_saved_model_is_the_edited_one_without_this_suite(architecture, tmp_path):
+    model = opened(tmp_path, architecture)
+    before = logits_of(model.language_model.model)
+    found = edited(model, step_size=0.05)
+    with model.language_model.edited(found.shifts):
+        expected = logits_of(model.language_model.model)
+    assert not torch.equal(before, expected)
+    found.save_pretrained(tmp_path / "edited")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
+    assert torch.equal(logits_of(plain), expected)
+    assert plain.config.use_cache
+    assert AutoTokenizer.from_pretrained(tmp_path / "edited")("w1").input_ids == [2]
+    assert [path.name for path in (tmp_path / "edited").glob("*.safetensors")] == [
+        "model.safetensors"
+    ]
+    assert torch.equal(logits_of(model.language_model.model), before)  # undone by dropping it
+    again = smedit.load_edited(tmp_path / "edited")
+    with again.base.language_model.edited(again.shifts):
+        assert torch.equal(logits_of(again.base.language_model.model), expected)
+    assert again.facts == tuple(FACTS[4:])
+
+
+def test_in_bfloat16_too(tmp_path):
+    folder = save_model(tmp_path / "half", dtype=torch.bfloat16)
+    model = smedit.load_model(folder, precision="bfloat16")
+    found = edited(model, step_size=0.05)
+    found.save_pretrained(tmp_path / "edited")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
+    assert plain.dtype == torch.bfloat16
+    with model.language_model.edited(found.shifts):
+        assert torch.equal(logits_of(plain), logits_of(model.language_model.model))
+
+
+def test_the_change_alone_is_small_and_needs_the_base(tmp_path):
+    found = edited(opened(tmp_path), step_size=0.05)
+    found.save(tmp_path / "edited")
+    assert names_in(tmp_path / "edited") == ["README.md", "smedit"]
+    again = smedit.load_edited(tmp_path / "edited")
+    for name, shift in found.shifts.items():
+        assert torch.equal(again.shifts[name], shift)
+    assert again.generate("w1 w2", 4) == found.generate("w1 w2", 4)
+    (tmp_path / "llama").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"edited: its base model .*llama is no longer at .*put it"):
+        smedit.load_edited(tmp_path / "edited")
+    save_model(tmp_path / "llama", seed=1)
+    with pytest.raises(UserError, match=r"has another model\.safetensors than the one"):
+        smedit.load_edited(tmp_path / "edited")
+
+
+def test_what_a_card_says_was_measured(tmp_path):
+    found = edited(opened(tmp_path))
+    found.save(tmp_path / "edited")
+    card = (tmp_path / "edited/README.md").read_text()
+    assert "2 facts were edited into **" in card
+    assert f"Harm: {found.harm:.2f} nats per token" in card
+    means = found.score().means.set_index("score")
+    assert f"| efficacy | {means.before.efficacy:.1f} | {means.after.efficacy:.1f} | 2 |" in card
+    assert f"| {FACTS[4].edit.text} | {FACTS[4].edit.answer} |" in card
+
+
+@pytest.mark.parametrize("method", ["SMEdit", "MALMEN", "MEND", "RLEdit", "UltraEdit", "FT-L"])
+def test_every_method_edits(method, tmp_path):
+    model = opened(tmp_path)
+    settings = {} if method in ("UltraEdit", "FT-L") else SMALL
+    editor = smedit.train_editor(model, FACTS, method, batches=1, n_edits=4, **settings)
+    found = editor.edit(model, FACTS[4:])
+    assert all(shift.isfinite().all() for shift in found.shifts.values())
+    assert any(shift.norm() > 0 for shift in found.shifts.values())
+
+
+def test_an_editor_that_was_kept_edits_alike_and_knows_its_model(tmp_path):
+    model = opened(tmp_path)
+    editor = smedit.train_editor(model, FACTS, batches=1, n_edits=4, **SMALL)
+    first = editor.edit(model, FACTS[4:], step_size=0.05)
+    editor.edit(model, FACTS[:2])  # it learns nothing while it edits
+    editor.save(tmp_path / "editor")
+    again = smedit.load_editor(tmp_path / "editor", model).edit(model, FACTS[4:], step_size=0.05)
+    for name, shift in first.shifts.items():
+        assert torch.equal(again.shifts[name], shift)
+    other = smedit.load_model(save_model(tmp_path / "other", seed=1))
+    with pytest.raises(UserError, match="the editor was made for other weights than those of"):
+        smedit.load_editor(tmp_path / "editor", other)
+    deeper = opened(tmp_path, "gpt2")
+    with pytest.raises(UserError, match=r"edits model\.layers\.3.* has transformer\.h\.3"):
+        editor.edit(deeper, FACTS[4:])
+
+
+def test_scores_stand_per_fact_and_those_without_prompts_are_left_out(tmp_path):
+    model = opened(tmp_path)
+    bare = [smedit.EditRequest("w1", smedit.Prompt("w1 w2", "w3"), (), (), None)]
+    scores = edited(model, step_size=0.05).score([*FACTS[:2], *bare])
+    assert list(scores.table["generalization"].isna()) == [False, False, True]
+    means = scores.means.set_index("score")
+    assert (means.facts.efficacy, means.facts.generalization) == (3, 2)
+    assert means.before.agreement == 100
+    sequence = tokenize(tiny_tokenizer(), FACTS[0].edit.text, FACTS[0].edit.answer)
+    with torch.no_grad():
+        logits = model.language_model.model(torch.tensor([sequence.input_ids])).logits[0]
+    best = logits[-len(sequence.answer_ids) :].argmax(-1)
+    right = (best == torch.tensor(sequence.answer_ids)).float().mean().item()
+    assert scores.table["efficacy_before"][0] == pytest.approx(100 * right)
+
+
+# --- the step size --------------------------------------------------------------------------------
+
+
+class Known:
+    """Measures a change of the weights that is its own step size, by a known curve."""
+
+    def __init__(self, curve):
+        self.measure = curve
+
+
+def choose(monkeypatch, efficacy, harm, bound=0.5):
+    monkeypatch.setattr(step_size, "Efficacy", lambda *_: Known(efficacy))
+    monkeypatch.setattr(step_size, "Harm", lambda *_: Known(harm))
+    return step_size.choose_step_size(None, [], lambda size: size or 2e-6, bound)
+
+
+def test_the_best_efficacy_within_the_bound_is_chosen(monkeypatch):
+    chosen, tried = choose(monkeypatch, lambda s: min(100, s * 2e5), lambda s: s * 1e3)
+    assert chosen.harm <= 0.5 < min(t.harm for t in tried if t.harm > chosen.harm)
+    assert 4e-4 < chosen.step_size < 5e-4  # between two candidates, where the bound is met
+    assert chosen.efficacy == max(t.efficacy for t in tried if t.harm <= 0.5)
+
+
+def test_of_equals_the_least_harmful_is_chosen(monkeypatch):
+    chosen, _ = choose(monkeypatch, lambda _: 50.0, lambda s: s)
+    assert chosen.step_size is None
+
+
+def test_if_nothing_is_within_the_bound_the_least_harmful_is_taken(monkeypatch, caplog):
+    chosen, _ = choose(monkeypatch, lambda s: 1e6 * s, lambda s: 1 + s)
+    assert chosen.step_size is None
+    assert "no step size keeps harm within 0.5; the least harmful one is taken" in caplog.text
+
+
+def test_step_sizes_that_fail_are_passed_over(monkeypatch):
+    def harm(size):
+        if size > 1e-5:
+            raise DivergedError("non-finite")
+        return 0.0
+
+    chosen, tried = choose(monkeypatch, lambda s: s, harm)
+    assert chosen.step_size == 1e-5
+    assert any(t.harm == math.inf for t in tried)
+    with pytest.raises(DivergedError, match="no step size gives finite numbers"):
+        choose(monkeypatch, lambda s: s, lambda s: harm(1))
+
+
+# --- what is edited -------------------------------------------------------------------------------
+
+
+def test_the_usual_modules_of_a_model_nobody_has_described(tmp_path):
+    for architecture, (_, pattern) in ARCHITECTURES.items():
+        config = save_model(tmp_path / architecture, architecture) / "config.json"
+        last = pattern.format(3)
+        for narrow in ("up_proj", "gate_proj"):
+            last = last.replace(narrow, "down_proj")
+        assert last_mlp_outputs(config) == [last]
+
+
+def test_modules_may_be_named(tmp_path):
+    model = opened(tmp_path, edit_modules=["model.layers.{1..2}.mlp.up_proj"])
+    assert list(model.language_model.edit_modules) == [
+        "model.layers.1.mlp.up_proj",
+        "model.layers.2.mlp.up_proj",
+    ]
+    with pytest.raises(UserError, match=r"has no such module; nearest: model\.layers\.3"):
+        smedit.load_model(tmp_path / "llama", edit_modules=["model.layers.3.mlp.up_prj"])
+
+
+def test_more_facts_than_memory_holds_are_refused_before_any_work(tmp_path, monkeypatch):
+    model = opened(tmp_path)
+    monkeypatch.setattr(editors, "COPIES", 1e9)
+    with pytest.raises(UserError, match=r"^6 facts at once need about .* edit at most 0 at once"):
+        editors.check_room(model.language_model, FACTS)
+
+
+def test_a_fact_that_does_not_fit_the_context(tmp_path):
+    model = opened(tmp_path, "gpt2")
+    long = smedit.EditRequest("w1", smedit.Prompt("w1 " * 300, "w2"), (), (), None)
+    editor = smedit.train_editor(model, method="UltraEdit")
+    with pytest.raises(UserError, match="has 300 tokens, more than the model's context of 64"):
+        editor.edit(model, [long])
+    with pytest.raises(UserError, match="there are no facts to edit; give at least one"):
+        editor.edit(model, [])
+
+
+BAD_TRAINING = {
+    "method": ({"method": "SMEdt"}, "unknown method 'SMEdt'; did you mean 'SMEdit'?"),
+    "setting": ({"meta_Lr": 1}, "unknown setting 'meta_Lr'; did you mean 'meta_lr'?"),
+    "value": ({"meta_lr": -1}, "meta_lr: -1.0 is less than or equal to the minimum of 0"),
+    "rows": ({"batches": 5}, "own requests: 20 rows are needed, there are 6; use fewer or smaller"),
+    "dataset": ({"dataset": "world"}, "there is no dataset and no file 'world'; known: counter"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_TRAINING.values(), ids=BAD_TRAINING)
+def test_bad_training_is_refused(changes, message, tmp_path):
+    model = opened(tmp_path)
+    with pytest.raises(UserError) as error:
+        smedit.train_editor(model, **{"dataset": FACTS, "batches": 1, "n_edits": 4, **changes})
+    assert message in str(error.value)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def facts(tmp_path):
+    rows = [
+        {
+            **{"prompt": f.edit.text, "target": f.edit.answer, "subject": f.subject},
+            "paraphrases": [p.text for p in f.paraphrases],
+            "locality": [{"prompt": p.text, "answer": p.answer} for p in f.locality],
+        }
+        for f in make_requests(8)
+    ]
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(rows))
+    return str(path)
+
+
+def call(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_from_facts_to_answers(facts, tmp_path, capsys):
+    model = save_model(tmp_path / "mine", "gpt2")
+    train = ("train", "--dataset", facts, "--batches", 2, "--n-edits", 4)
+    assert call(*train, "--model", model, "--out", "editor") == 0
+    edit = ("edit", "--model", model, "--facts", facts, "--editor", "editor", "--out", "edited")
+    assert call(*edit) == 0
+    output = capsys.readouterr().out
+    assert "8 facts by SMEdit, step size" in output
+    assert "nats per token, on prose that no edit touches" in output
+    assert call(*edit, "--only-changes") == 0  # over the older one
+    assert call("ask", "--edited", "edited", "w1 w2", "w3") == 0
+    output = capsys.readouterr().out
+    assert output.count("  before ") == output.count("  after  ") == 2
+    score = ("score", "--facts", facts, "--generate", 2, "--table", "scores.csv")
+    assert call(*score, "--edited", "edited") == 0
+    assert "efficacy" in capsys.readouterr().out
+    header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert header.startswith("id,prompt,target,efficacy_before,efficacy,") and len(rows) == 8
+    assert call(*score, "--model", model) == 0
+
+
+REFUSED = {
+    "no facts": (
+        ["--facts", "none.json"],
+        "none.json: No such file or directory; correct the path",
+    ),
+    "no editor": (
+        ["--editor", "none"],
+        "none/editor.safetensors: there is no editor; make one wit",
+    ),
+    "no model": (["--model", "smollm"], "unknown model 'smollm'; did you mean 'smollm2-135m'?"),
+    "no commit": (
+        ["--model", "a/b@main"],
+        "model 'a/b@main': there is no such folder, and a",
+    ),
+    "a device": (["--device", "gpu"], "--device: 'gpu' is unknown; use cpu, cuda or auto"),
+    "a precision": (["--precision", "int8"], "--precision: 'int8' is unknown; use float32 or bfl"),
+    "a number": (["--step-size", "-1"], "--step-size: Input should be greater than or equal to 0"),
+    "another folder": (
+        ["--out", "mine"],
+        "mine is there and holds no smedit/edit.json; move it or",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_wrong_is_one_line(changes, message, facts, tmp_path, capsys):
+    model = save_model(tmp_path / "mine")
+    given = {"--model": model, "--facts": facts, "--out": "edited", "--method": "UltraEdit"}
+    given |= dict(zip(changes[::2], changes[1::2], strict=True))
+    status = call("edit", *[part for pair in given.items() for part in pair])
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert (status, message in line) == (2, True), line
+    assert not (tmp_path / "edited").exists()
+
+
+def test_a_full_disk_leaves_nothing_and_the_same_command_works(
+    facts, tmp_path, capsys, monkeypatch
+):
+    model = save_model(tmp_path / "mine")
+    edit = ("edit", "--model", model, "--facts", facts, "--method", "UltraEdit", "--out", "edited")
+    with monkeypatch.context() as patch:
+
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("smedit.editing.edited.save_tensors", full)
+        assert call(*edit) == 2
+    assert "edited: cannot be written" in capsys.readouterr().err
+    assert names_in(tmp_path) == ["facts.json", "mine", "resources"]
+    assert call(*edit) == 0
+
+
+def test_an_interruption_while_training_writes_nothing(facts, tmp_path, capsys, monkeypatch):
+    model = save_model(tmp_path / "mine")
+    train = ("train", "--model", model, "--dataset", facts, "--batches", 2, "--n-edits", 4)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smedit.engine.meta_training.BatchTrainer.train_on", interrupted)
+        assert call(*train, "--out", "editor") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; nothing was written"
+    assert not (tmp_path / "editor").exists()
+    assert call(*train, "--out", "editor") == 0
+
+
+def test_an_edited_folder_that_is_none_or_damaged(tmp_path, capsys):
+    assert call("ask", "--edited", "none", "w1") == 2
+    assert "none: there is no edited model; make one with smedit edit" in capsys.readouterr().err
+    edited(opened(tmp_path), step_size=0.05).save("edited")
+    path = tmp_path / "edited/smedit/shifts.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert call("ask", "--edited", "edited", "w1") == 2
+    assert "shifts.safetensors: not a whole safetensors file" in capsys.readouterr().err
+
+
+def test_everything_there_is_can_be_listed(capsys):
+    for kind, name in {
+        **{"models": "smollm2-135m", "datasets": "worldfacts-qa", "methods": "MALMEN"},
+        **{"metrics": "harm", "experiments": "batch"},
+    }.items():
+        assert call("list", kind) == 0
+        assert name in capsys.readouterr().out
+    assert call("list", "model") == 2
+    assert "'model' is not one of 'models', 'datasets'" in capsys.readouterr().err
+
+
+def test_a_configuration_is_checked_without_running_it(tmp_path, capsys):
+    mine = {"models": ["smollm2-135m"], "datasets": ["worldfacts-qa"]}
+    mine["experiments"] = {"mine": {"methods": ["SMEdit"], "n_edits": 2}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(mine))
+    assert call("check", "mine.yaml") == 0
+    assert "mine " in capsys.readouterr().out
+    (tmp_path / "more.yaml").write_text("experiments: {mine: {n_edit: 2}}")
+    assert call("check", "mine.yaml", "more.yaml") == 2
+    assert "error: more.yaml: experiments.mine: unknown key 'n_edit'" in capsys.readouterr().err
