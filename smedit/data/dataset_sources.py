@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smedit.data.fact_files import read_rows
 from smedit.data.formats import formats
 from smedit.data.worldfacts import SPLIT_PERCENT
 from smedit.errors import UserError
@@ -39,6 +40,12 @@ def builtin_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Row
     }
 
 
+def file_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:
+    """One file of facts that are only to be edited; see `smedit.data.fact_files.read_rows`."""
+    (path,) = files_of(name, form, spec).values()
+    return {"eval": (str(path), read_rows(path))}
+
+
 def folder_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:
     """The files of a folder; see `files_of`."""
     return {role: _read_json(file) for role, file in files_of(name, form, spec).items()}
@@ -46,6 +53,8 @@ def folder_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows
 
 def files_of(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Path]:
     """The files of a folder: the format's official ones, or one that is still to be split."""
+    if spec["source"] == "file":
+        return {"eval": user_path(spec["path"])}
     if not spec.get("data_dir"):
         raise UserError(f"dataset {name}, key data_dir: missing; name the folder with the files")
     folder = user_path(spec["data_dir"])

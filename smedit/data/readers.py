@@ -11,7 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smedit.data.dataset_sources import Rows, builtin_rows, files_of, folder_rows, hub_rows
+from smedit.data.dataset_sources import (
+    Rows,
+    builtin_rows,
+    file_rows,
+    files_of,
+    folder_rows,
+    hub_rows,
+)
 from smedit.data.facts import UNSPLIT, EditRequest, Splits, Tally
 from smedit.data.formats import formats
 from smedit.data.row_fields import UnusableRowError
@@ -24,7 +31,7 @@ RowReader = Callable[[Mapping[str, Any], str], EditRequest]
 """Makes an edit request of a row; the text says which file and row, for messages."""
 
 
-SOURCES = {"builtin": builtin_rows, "folder": folder_rows, "hub": hub_rows}
+SOURCES = {"builtin": builtin_rows, "file": file_rows, "folder": folder_rows, "hub": hub_rows}
 CONTRADICTIONS = ("keep", "leave_out")
 
 MAX_UNUSABLE_SHARE = 0.05
@@ -42,9 +49,10 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     name : str
         The dataset's name in the configuration, for messages.
     spec : mapping
-        ``format`` and ``source``; the format's own keys; ``data_dir`` for a folder; ``repository``,
-        ``revision`` and ``files`` for the hub; ``tune_share``, ``contradictions`` and
-        ``space_before_answer`` if wanted. See docs/datasets.md.
+        ``format`` and ``source``; the format's own keys; ``data_dir`` for a folder; ``path`` for
+        a file; ``repository``, ``revision`` and ``files`` for the hub; ``tune_share``,
+        ``contradictions``, ``space_before_answer`` and ``train_on``, another such mapping that
+        gives the training rows, if wanted. See docs/datasets.md.
     seed : int
         Seed of the order within the splits; who is in which split never changes.
 
@@ -72,10 +80,14 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     for role, rows in files.items():
         cut = role == "pool" or (role == "eval" and "tune" not in files and tune_share != 0)
         try:
-            parts[role], tallies = _requests(rows, read_row, UNSPLIT if cut else role)
+            split = UNSPLIT if cut else role
+            parts[role], tallies = _requests(_cut(rows, form), read_row, split)
         except UserError as error:
             raise UserError(f"dataset {name}: {error}") from error
         left_out += tallies
+    if "train_on" in spec:
+        other = load_requests(f"{name} (train_on)", spec["train_on"], seed)
+        parts["train"] = list(other.train)
     share = {} if tune_share is None else {"tune_share": tune_share}
     options = {"seed": seed, "leave_out_contradictions": leave_out == "leave_out"}
     if "pool" in parts:
@@ -135,7 +147,8 @@ def data_files(name: str, spec: Mapping[str, Any]) -> list[Path]:
     """
     form = _choice(name, spec, "format", formats())
     source = _choice(name, spec, "source", SOURCES)
-    return list(files_of(name, form, spec).values()) if source == "folder" else []
+    own = list(files_of(name, form, spec).values()) if source in ("file", "folder") else []
+    return own + (data_files(name, spec["train_on"]) if "train_on" in spec else [])
 
 
 def _choice(name: str, spec: Mapping[str, Any], key: str, known: Collection[str]) -> str:
@@ -182,13 +195,26 @@ def _without_space(read_row: RowReader) -> RowReader:
 
 def _tune_share(name: str, spec: Mapping[str, Any]) -> float | None:
     """The share of a cut file's subjects that is to be ``tune``; None for the usual one."""
-    share = spec.get("tune_share")
+    share = spec.get("tune_share", 0 if spec["source"] == "file" else None)
     if share is not None and not (isinstance(share, int | float) and 0 <= share < 1 - TRAIN_SHARE):
         raise UserError(
             f"dataset {name}, key tune_share: {shown(share)} is not a number from 0 to below "
             f"{1 - TRAIN_SHARE:g}; correct it"
         )
     return share
+
+
+def _cut(rows: Rows, form: str) -> Rows:
+    """The rows of a file, each cut into its requests where a format has several in one."""
+    file, items = rows
+    cut = formats()[form].cut
+    if cut is None:
+        return rows
+    return file, [
+        part
+        for number, row in enumerate(items, start=1)
+        for part in (cut(row, f"{file}, row {number}") if isinstance(row, Mapping) else [row])
+    ]
 
 
 def _requests(rows: Rows, read_row: RowReader, split: str) -> tuple[list[EditRequest], list[Tally]]:

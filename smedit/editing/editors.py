@@ -24,6 +24,7 @@ from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.tracing import Trace, trace
 from smedit.errors import UserError, nearest, shown
+from smedit.methods import load_method
 from smedit.plan.catalogue import catalogue
 from smedit.plan.config import check_values
 from smedit.plan.schema import job_schema
@@ -43,6 +44,10 @@ TRAIN_ON = "worldfacts-qa"
 
 BATCHES, N_EDITS = 5, 32
 """How much: the study's size (`config/reference.yaml`)."""
+
+LR = 1e-3
+"""Initial step size where neither the method nor a person says another. On facts of one's own, five
+batches are too few for the published 1e-6 (docs/own_facts.md)."""
 
 COPIES = 6
 """Keys, value gradients, their pseudo ones and what is normalized on the way."""
@@ -226,7 +231,7 @@ def train_editor(
     if unknown:
         hint = nearest(unknown[0], declared(Settings))
         raise UserError(f"unknown setting {shown(unknown[0])}{hint}")
-    given |= {"n_edits": n_edits, "seed": seed, **settings}
+    given |= {"lr": load_method(method).lr or LR, "n_edits": n_edits, "seed": seed, **settings}
     if not batches:
         given["training"] = "none"
     values = asdict(resolve(given, list(opened.edit_modules))[0])

@@ -81,7 +81,8 @@ def _aligned(part: pd.DataFrame) -> str:
     ]
     first = part.iloc[0]
     before = {"variant": "unedited"} | {
-        name: f"{first[f'unedited_{name}']:.0f}" for name in list(SCORES)[:3]
+        name: "–" if math.isnan(v := first[f"unedited_{name}"]) else f"{v:.0f}"
+        for name in list(SCORES)[:3]
     }
     rows = [before | {"agreement": "100", "harm": "0"}]
     for row in part.to_dict("records"):
