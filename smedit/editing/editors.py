@@ -20,7 +20,7 @@ from smedit.editing.models import BaseModel
 from smedit.editing.step_size import HARM_AT_MOST, choose_step_size
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
-from smedit.engine.fine_tuning import FineTuner
+from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.tracing import Trace, trace
 from smedit.errors import UserError, nearest, shown
@@ -30,7 +30,7 @@ from smedit.plan.config import check_values
 from smedit.plan.schema import job_schema
 from smedit.plan.settings import Settings, declared
 from smedit.plan.variants import resolve
-from smedit.run.opening import make_editor
+from smedit.run.opening import AnyEditor, make_editor
 from smedit.run.training import Training
 from smedit.store.files import replacing_folder
 from smedit.store.tensor_files import load_tensors, save_tensors
@@ -71,7 +71,7 @@ class TrainedEditor:
 
     def __init__(
         self,
-        editor: Editor | FineTuner,
+        editor: AnyEditor,
         settings: Mapping[str, Any],
         trained_on: str,
         base: Mapping[str, Any],
@@ -111,10 +111,15 @@ class TrainedEditor:
         if not facts:
             raise UserError("there are no facts to edit; give at least one")
         self.check_base(model)
+        if isinstance(self._editor, InContext):
+            raise UserError(
+                f"{self.settings['method']} changes the prompts, not the model, so there is no "
+                "edited model; choose another method"
+            )
         opened = model.language_model
         check_room(opened, facts)
         tried = []
-        if step_size is None and not isinstance(self._editor, FineTuner):
+        if step_size is None and isinstance(self._editor, Editor):
             first = trace(opened, self._batch(opened, facts), {})
             chosen, tried = choose_step_size(
                 opened, facts, lambda size: self._shifts(opened, facts, size, first), harm_at_most

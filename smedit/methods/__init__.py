@@ -26,6 +26,11 @@ Training = Literal["in_batches", "in_sequence", "none"]
 FINE_TUNING = "fine_tuning"
 """The shift rule that needs no hypernetwork; see `smedit.engine.fine_tuning`."""
 
+IN_CONTEXT = "in_context"
+"""The shift rule that changes no weight, but the prompts; see `smedit.engine.in_context`."""
+
+WITHOUT_NETWORK = (FINE_TUNING, IN_CONTEXT)
+
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 BUILT_IN_RULES = "smedit.engine.shift_rules"
@@ -42,8 +47,9 @@ class Method:
         As in the paper's tables.
     shift_rule
         How a hypernetwork's output becomes a shift: a function of `smedit.engine.shift_rules`;
-        ``MODULE:FUNCTION`` for one that stands elsewhere; or ``fine_tuning``, which needs no
-        hypernetwork (`smedit.engine.fine_tuning`).
+        ``MODULE:FUNCTION`` for one that stands elsewhere; or, without a hypernetwork,
+        ``fine_tuning`` (`smedit.engine.fine_tuning`) or ``in_context``
+        (`smedit.engine.in_context`).
     bp_steps
         Backpropagation steps per edit. More than one is MBPS, but in fine-tuning, where they are
         the most gradient steps of a batch.
@@ -78,6 +84,11 @@ class Method:
     def fine_tunes(self) -> bool:
         """Whether it changes a weight itself, without a hypernetwork."""
         return self.shift_rule == FINE_TUNING
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it has a hypernetwork."""
+        return self.shift_rule not in WITHOUT_NETWORK
 
 
 def shift_rule(function: Rule) -> Rule:
@@ -130,6 +141,8 @@ def rule_checksum(rule: str) -> str:
     """
     if rule == FINE_TUNING:
         return ""
+    if rule == IN_CONTEXT:
+        rule = "smedit.engine.in_context:in_context"
     module, _, name = rule.rpartition(":")
     spec = find_spec(module or BUILT_IN_RULES)
     if spec is None or spec.origin is None:

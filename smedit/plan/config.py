@@ -222,13 +222,13 @@ def _check_together(config: Mapping[str, Any], experiment: str, item: Asked) -> 
             f"{n_requests} is not a multiple of n_edits {n_edits}; requests are scored in batches "
             "of n_edits",
         )
-    if per_step and not method.fine_tunes and measurement.edit_steps > settings.bp_steps:
+    if per_step and method.has_network and measurement.edit_steps > settings.bp_steps:
         raise SettingError(
             _key(config, experiment, "edit_steps"),
             f"{measurement.edit_steps} is more than bp_steps {settings.bp_steps}, and each step of "
             f"{item.variant} has a network of its own; use fewer",
         )
-    if settings.training != "none" and (method.fine_tunes or not settings.n_blocks):
+    if settings.training != "none" and not (method.has_network and settings.n_blocks):
         raise SettingError(
             _key(config, experiment, "training"),
             f"{settings.method} has nothing to train; leave training out",

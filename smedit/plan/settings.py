@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, get_type_hints
 
+from smedit.methods import IN_CONTEXT, WITHOUT_NETWORK
+
 PAPER = "arXiv 2508.04012, appendix"
 RELEASED = "as in the released code"
 
@@ -119,6 +121,10 @@ def _fine_tunes(s: Mapping[str, Any]) -> bool:
     return s["shift_rule"] == "fine_tuning"
 
 
+def _has_network(s: Mapping[str, Any]) -> bool:
+    return s["shift_rule"] not in WITHOUT_NETWORK
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What trains an editor. Two runs with equal values are one run."""
@@ -220,6 +226,7 @@ class Settings:
         source=f"{PAPER}; the method's where it has its own",
         above=0,
         searched=True,
+        effect=lambda s: s["shift_rule"] != IN_CONTEXT,
     )
     bound: float = setting(
         "bound on every entry",
@@ -396,7 +403,7 @@ class Measurement:
         source="`trained`",
         above=0,
         searched=True,
-        effect=lambda s: not _fine_tunes(s),
+        effect=_has_network,
     )
     edit_parts: str = setting(
         "trained parts at edit time",

@@ -18,9 +18,9 @@ from smedit.data.facts import EditRequest
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.clock import Clock
 from smedit.engine.editor import Editor
-from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.generation import generate
 from smedit.engine.held_out import HarmText, HeldOutText
+from smedit.engine.in_context import InContext, in_context
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.locality import squared_norm
 from smedit.engine.memory import memory_mb
@@ -29,6 +29,7 @@ from smedit.engine.tracing import Trace, trace
 from smedit.engine.training_state import named
 from smedit.errors import DivergedError
 from smedit.run.checkpoint import Checkpoint, State
+from smedit.run.opening import AnyEditor
 
 log = logging.getLogger("smedit")
 
@@ -120,7 +121,7 @@ class Evaluation:
         self,
         bench: Bench,
         measurement: Mapping[str, Any],
-        editor: Editor | FineTuner,
+        editor: AnyEditor,
         parts: Sequence[Rows],
     ) -> None:
         self.bench, self.measurement, self.editor, self.parts = bench, measurement, editor, parts
@@ -166,10 +167,10 @@ class Evaluation:
     def _edits(self, number: int, start: Shifts) -> Iterator[tuple[int, Shifts]]:
         """The stages of editing a batch: after which step, and the change of the weights since W₀.
 
-        Fine-tuning has one.
+        Without a hypernetwork there is one.
         """
         batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
-        once, first = isinstance(self.editor, FineTuner), None
+        once, first = not isinstance(self.editor, Editor), None
         if not (start or once):
             first, seconds = self.bench.first_trace(self.rows, number, batch)
             self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
@@ -182,7 +183,7 @@ class Evaluation:
     def _scored(self, first: int, requests: Rows, shifts: Shifts) -> tuple[Scorer, list[RowScore]]:
         with self.clock.phase("score"):
             answers = self.answers[first : first + len(requests)]
-            scorer = Scorer(requests, self.model.tokenizer, answers)
+            scorer = Scorer(self._asked(requests), self.model.tokenizer, answers)
             return scorer, scorer.score(self.model, shifts)
 
     def _text(self, shifts: Shifts) -> list[tuple[float, float, int]]:
@@ -195,7 +196,13 @@ class Evaluation:
         if sample:
             with self.clock.phase("generate"):
                 tokenizer = self.model.tokenizer.whole
-                self.generated = generate(self.model, shifts, sample, tokenizer)
+                self.generated = generate(self.model, shifts, self._asked(sample), tokenizer)
+
+    def _asked(self, requests: Rows) -> Rows:
+        """The prompts as the edited model gets them."""
+        if isinstance(self.editor, InContext):
+            return [in_context(request) for request in requests]
+        return requests
 
 
 class BatchEvaluation(Evaluation):
@@ -346,7 +353,7 @@ def perplexity_points(measure_at: list[int]) -> list[int]:
     return measure_at[::-2]
 
 
-def set_buffers(editor: Editor | FineTuner, values: Mapping[str, torch.Tensor]) -> None:
+def set_buffers(editor: AnyEditor, values: Mapping[str, torch.Tensor]) -> None:
     """Let an editor's normalizers have seen what they had seen when these were their values."""
     for name, buffer in editor.named_buffers():
         buffer.copy_(values[name])
@@ -360,7 +367,7 @@ def change_norm(shifts: Shifts) -> float:
     DivergedError
         If it is not finite.
     """
-    norm = squared_norm(shifts.values()).sqrt().item()
+    norm = squared_norm(shifts.values()).sqrt().item() if shifts else 0.0
     if not math.isfinite(norm):
         raise DivergedError("the change of the weights is beyond float32; try a smaller lr")
     return norm

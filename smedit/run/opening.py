@@ -14,6 +14,7 @@ from smedit.data.facts import EditRequest, Splits
 from smedit.engine.editor import Editor
 from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.frozen_states import FrozenStates
+from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.self_test import WAYS, way_of
 from smedit.engine.tokenization import KnownTokens
@@ -136,13 +137,19 @@ def cut(requests: Sequence[EditRequest], n_edits: int) -> list[Sequence[EditRequ
     return [requests[i : i + n_edits] for i in range(0, len(requests) - n_edits + 1, n_edits)]
 
 
-def make_editor(settings: Mapping[str, Any], model: LanguageModel) -> Editor | FineTuner:
+AnyEditor = Editor | FineTuner | InContext
+"""What edits: by a hypernetwork or without one."""
+
+
+def make_editor(settings: Mapping[str, Any], model: LanguageModel) -> AnyEditor:
     """The editor of a run, untrained."""
     method = load_method(settings["method"])
     names = {field.name for field in dataclasses.fields(method)} - {"name", "lr"}
     method = dataclasses.replace(method, **{name: settings[name] for name in names})
     if method.fine_tunes:
         return FineTuner(method, settings["lr"], settings["bound"])
+    if not method.has_network:
+        return InContext(method)
     shapes = {name: model.shape(name) for name in model.edit_modules}
     n_networks = settings["bp_steps"] if network_per_step(settings) else 1
     editor = Editor(method, shapes, settings["lr"], settings["seed"], n_networks)

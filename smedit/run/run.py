@@ -17,15 +17,16 @@ import torch
 from smedit.data.facts import Splits
 from smedit.data.readers import load_requests
 from smedit.engine.editor import Editor
-from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.memory import peak_memory_mb
 from smedit.errors import DivergedError, UserError
+from smedit.methods import WITHOUT_NETWORK
 from smedit.plan.settings import PARTS
 from smedit.run.before import check_rows, describe_rows, read_before
 from smedit.run.checkpoint import Checkpoint, State
 from smedit.run.evaluate import PROTOCOLS, Bench
 from smedit.run.opening import (
+    AnyEditor,
     cut,
     environment,
     make_editor,
@@ -141,13 +142,13 @@ def run(
 
 
 def _as_it_edits(
-    editor: Editor | FineTuner,
+    editor: AnyEditor,
     measurement: Mapping[str, Any],
     settings: Mapping[str, Any],
     model: LanguageModel,
-) -> Editor | FineTuner:
+) -> AnyEditor:
     """An editor with the parts and the step size that a measurement asks for."""
-    if isinstance(editor, FineTuner):
+    if not isinstance(editor, Editor):
         return editor
     if measurement["edit_parts"] != "all":
         others = set(PARTS) - parts_named(measurement["edit_parts"])
@@ -235,8 +236,8 @@ def _check_rows(
 def _check(settings: Mapping[str, Any], asked: Sequence[Mapping[str, Any]]) -> None:
     """What a plan sees to, and a person may not."""
     steps = max(m["edit_steps"] for m in asked)
-    fine_tunes = settings["shift_rule"] == "fine_tuning"
-    if network_per_step(settings) and not fine_tunes and steps > settings["bp_steps"]:
+    has_network = settings["shift_rule"] not in WITHOUT_NETWORK
+    if network_per_step(settings) and has_network and steps > settings["bp_steps"]:
         raise UserError(
             f"edit_steps {steps} is more than bp_steps {settings['bp_steps']}, and each step has a "
             "network of its own; use fewer"

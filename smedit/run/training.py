@@ -13,14 +13,12 @@ import torch
 
 from smedit.data.facts import EditRequest
 from smedit.engine.batches import edit_batch
-from smedit.engine.editor import Editor
-from smedit.engine.fine_tuning import FineTuner
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.losses import check_locality_prompts
 from smedit.engine.meta_training import BatchTrainer, TrainingSettings
 from smedit.engine.sequential_training import SequenceSettings, SequenceTrainer, looked_back_on
 from smedit.run.checkpoint import State
-from smedit.run.opening import cut
+from smedit.run.opening import AnyEditor, cut
 
 log = logging.getLogger("smedit")
 
@@ -49,7 +47,7 @@ class Training:
 
     def __init__(
         self,
-        editor: Editor | FineTuner,
+        editor: AnyEditor,
         model: LanguageModel,
         settings: Mapping[str, Any],
         rows: Sequence[EditRequest],
@@ -126,7 +124,7 @@ class Training:
             }
         ]
 
-    def editor(self) -> Editor | FineTuner:
+    def editor(self) -> AnyEditor:
         """The editor as it is trained by now, with normalizers of its own.
 
         In sequence a single pass ends with one update, which this one alone has: so training goes
