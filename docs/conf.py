@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numpydoc.xref import DEFAULT_LINKS
 from pygments.lexers.special import TextLexer
 from sphinx import addnodes
 
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "SMEdit, reproduced"
-extensions = [
-    "myst_parser",
-    "numpydoc",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 
 html_theme = "furo"
 html_title = project
@@ -32,6 +28,11 @@ default_role = "py:obj"  # `name` in a docstring: a link where the site has it, 
 autodoc_member_order = "bysource"
 autosummary_generate = False
 numpydoc_show_class_members = False
+# In the types of parameters, links to the suite's own names alone, none to Python's on the net.
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS}
+numpydoc_xref_aliases |= {name: f"smedit.{name}" for name in smedit.__all__}
 python_use_unqualified_type_names = True
 
 myst_heading_anchors = 3
