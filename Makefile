@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint
+.PHONY: help reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
 
 help:
 	@echo "make reproduce   all tables and figures of the default configuration"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
 	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
+	@echo "make docs        the documentation as a site, in build/docs"
 	@echo "make test-faults runs killed, damaged and repaired: bad input, full disks; long"
 	@echo "make test-slurm  the smoke workflow on a SLURM cluster that it sets up here; as root on Debian"
 	@echo "make test-slurm-long  the same, and runs on it killed, stopped and resumed"
@@ -46,6 +47,11 @@ lint: $(BIN)/.installed
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	snakemake --lint --snakefile workflow/benchmark.smk
+	$(MAKE) docs
+
+# Read anew each time (-E), as pages kept from before would not warn again.
+docs: $(BIN)/.installed
+	sphinx-build -W -q -E --keep-going -b html docs build/docs
 
 # Two processes of tests side by side, as most tests use one core; each one's output at its end.
 test: lint

@@ -1,0 +1,1 @@
+"""Requests, the formats of datasets, splits, and the built-in facts."""

@@ -86,7 +86,7 @@ def load_model(
     ----------
     model
         A name of the catalogue (``smedit list models``), a folder with a transformers model in
-        safetensors, or a repository of the hub as OWNER/NAME@REVISION, with the full commit.
+        safetensors, or a repository of the hub as ``OWNER/NAME@REVISION``, with the full commit.
     edit_modules
         Names of the linear modules to edit; ``{24..29}`` stands for a range. By default those of
         the catalogue, else the output projections of the MLPs in the last fifth of the blocks.
