@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from smedit.cli.listed import check, list_names, pack, show
+from smedit.cli.new_method import new_method
 from smedit.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def score(
         if generate:
             prompts = [request.edit.text for request in read.requests[:generate]]
             for name, change in (("says_before", {}), ("says", shifts)):
-                said = [base.generate(text, shifts=change).strip() for text in prompts]
+                said = [" ".join(base.generate(text, shifts=change).split()) for text in prompts]
                 found[name] = said + [""] * (len(found) - len(said))
         print(found.round(1).to_string(index=False, max_colwidth=40, na_rep="–"))
         print(scores)
@@ -220,4 +221,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "show": show,
     "pack": pack,
+    "new-method": new_method,
 }

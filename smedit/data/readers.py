@@ -86,8 +86,7 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
             raise UserError(f"dataset {name}: {error}") from error
         left_out += tallies
     if "train_on" in spec:
-        other = load_requests(f"{name} (train_on)", spec["train_on"], seed)
-        parts["train"] = list(other.train)
+        parts["train"] = list(load_requests(f"{name} (train_on)", spec["train_on"], seed).train)
     share = {} if tune_share is None else {"tune_share": tune_share}
     options = {"seed": seed, "leave_out_contradictions": leave_out == "leave_out"}
     if "pool" in parts:
@@ -96,6 +95,9 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
         splits = disjoint_and_shuffled(parts["train"], parts["tune"], parts["eval"], **options)
     else:
         splits = cut_off_tune(parts["train"], parts["eval"], **options, **share)
+    if "train_on" in spec:  # in the order in which an editor of that dataset sees them
+        order = {row.edit: place for place, row in enumerate(parts["train"])}
+        splits = replace(splits, train=tuple(sorted(splits.train, key=lambda r: order[r.edit])))
     _log(name, splits)
     splits = replace(splits, left_out=(*left_out, *splits.left_out))
     for part, requests in splits.parts.items():

@@ -98,14 +98,15 @@ class EditedModel:
             If something else is there, or it cannot be written.
         """
         model = self.base.language_model
-        with replacing_folder(Path(folder), NOTES) as part, model.edited(self.shifts):
+        with replacing_folder(Path(folder), NOTES) as part:
+            self._write_notes(part)
             cached, model.model.config.use_cache = model.model.config.use_cache, True
             try:
-                model.model.save_pretrained(part)
+                with model.edited(self.shifts):  # and nothing is measured while it is
+                    model.model.save_pretrained(part)
             finally:
                 model.model.config.use_cache = cached
             model.tokenizer.save_pretrained(part)
-            self._write_notes(part)
 
     def save(self, folder: str | Path) -> None:
         """Write the change of the weights alone, a small file; `load_edited` needs the base, too.

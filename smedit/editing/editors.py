@@ -96,8 +96,8 @@ class TrainedEditor:
         facts
             What it shall say from now on.
         step_size
-            The step size η at edit time. By default several are tried on the facts, and the best
-            efficacy is taken whose harm is within the bound.
+            The step size η at edit time. By default several are tried on the facts, and those
+            scores are the best whose harm is within the bound.
         harm_at_most
             The bound, in nats per token; see `smedit.editing.step_size`.
         ids

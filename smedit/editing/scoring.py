@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -98,18 +98,25 @@ def _percent(
     return [100 * sum(each) / len(each) if each else float("nan") for each in values]
 
 
-class Efficacy:
-    """Efficacy alone, for some facts under one change of the weights after another."""
+class Scored:
+    """The scores that a step size is chosen by, under one change of the weights after another."""
+
+    NAMES = ("efficacy", "generalization", "agreement")
 
     def __init__(self, model: LanguageModel, facts: Sequence[EditRequest]) -> None:
-        bare = [replace(fact, paraphrases=(), locality=()) for fact in facts]
-        self._model, self._scorer, self._n_facts = model, Scorer(bare, model.tokenizer), len(bare)
+        self._model, self._n_facts = model, len(facts)
+        self._scorer = Scorer(facts, model.tokenizer)
+        self._scorer.score_unedited(model)
 
-    def measure(self, shifts: Shifts) -> float:
-        """The mean over facts, in percent."""
+    def measure(self, shifts: Shifts) -> dict[str, float]:
+        """Score → its mean over the facts that have it, in percent."""
         rows = self._scorer.score(self._model, shifts)
-        values = _percent(rows, *SCORES["efficacy"], self._n_facts)
-        return sum(values) / len(values)
+        found = {}
+        for name in self.NAMES:
+            values = [v for v in _percent(rows, *SCORES[name], self._n_facts) if v == v]
+            if values:
+                found[name] = sum(values) / len(values)
+        return found
 
 
 class Harm:

@@ -1,14 +1,18 @@
-"""The step size at edit time, chosen for the facts at hand under a bound on harm."""
+"""The step size at edit time, chosen for the facts at hand under a bound on harm.
+
+What it is chosen by is what a search of the workflow goes by where nothing else is said: the mean
+of efficacy, generalization and agreement, of those that the facts have prompts for.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smedit.data.facts import EditRequest
-from smedit.editing.scoring import Efficacy, Harm
+from smedit.editing.scoring import Harm, Scored
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.errors import DivergedError
 
@@ -27,18 +31,25 @@ HARM_AT_MOST = 0.5
 
 @dataclass(frozen=True)
 class Tried:
-    """A step size, and what it does: efficacy in percent, harm in nats per token.
+    """A step size, and what it does: scores in percent, harm in nats per token.
 
-    A step size of None is the one that training left. One that fails has harm without end.
+    A step size of None is the one that training left. One that fails has no scores, and harm
+    without end.
     """
 
     step_size: float | None
-    efficacy: float
+    scores: Mapping[str, float]
     harm: float
+
+    @property
+    def objective(self) -> float:
+        """The mean of the scores."""
+        return sum(self.scores.values()) / max(len(self.scores), 1)
 
     def __str__(self) -> str:
         size = "as trained" if self.step_size is None else f"{self.step_size:.2g}"
-        return f"{size:>10}   efficacy {self.efficacy:5.1f} %   harm {self.harm:6.2f}"
+        scores = "".join(f"   {name} {value:3.0f} %" for name, value in self.scores.items())
+        return f"{size:>10}{scores}   harm {self.harm:6.2f}"
 
 
 def choose_step_size(
@@ -47,7 +58,7 @@ def choose_step_size(
     edit: Callable[[float | None], Shifts],
     harm_at_most: float = HARM_AT_MOST,
 ) -> tuple[Tried, list[Tried]]:
-    """Try step sizes; the best efficacy whose harm is within the bound.
+    """Try step sizes; the best objective whose harm is within the bound.
 
     Harm is measured on the paragraphs that choosing may see. Of equals the least harmful is
     taken. If none is within the bound, it is the least harmful of all, and a warning says so.
@@ -71,15 +82,15 @@ def choose_step_size(
     DivergedError
         If every one of them fails.
     """
-    efficacy, harm = Efficacy(model, facts), Harm(model, "tune")
+    scored, harm = Scored(model, facts), Harm(model, "tune")
 
     def tried(size: float | None) -> Tried:
         try:
             shifts = edit(size)
-            found = Tried(size, efficacy.measure(shifts), harm.measure(shifts))
+            found = Tried(size, scored.measure(shifts), harm.measure(shifts))
         except DivergedError as error:
             log.info("step size %s: %s", size, error)
-            return Tried(size, 0.0, math.inf)
+            return Tried(size, {}, math.inf)
         log.info("step size %s", found)
         return found
 
@@ -95,6 +106,6 @@ def choose_step_size(
         raise DivergedError("no step size gives finite numbers; train the editor with a smaller lr")
     good = [each for each in listed if each.harm <= harm_at_most]
     if good:
-        return max(good, key=lambda each: (each.efficacy, -each.harm)), listed
+        return max(good, key=lambda each: (each.objective, -each.harm)), listed
     log.warning("no step size keeps harm within %g; the least harmful one is taken", harm_at_most)
     return min(listed, key=lambda each: each.harm), listed

@@ -3,6 +3,8 @@
 import errno
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from smedit.cli import main
 from smedit.editing import editors, step_size
 from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
+from smedit.methods import rule_checksum
 from smedit.models.architectures import last_mlp_outputs
 
 OPENED = [name for name in ARCHITECTURES if name != "qwen2"]
@@ -70,6 +73,8 @@ def test_a_saved_model_is_the_edited_one_without_this_suite(architecture, tmp_pa
     found.save_pretrained(tmp_path / "edited")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
     assert torch.equal(logits_of(plain), expected)
+    scores = found.score(FACTS[4:])  # while saving, the edit must not count as its own start
+    assert str(found.score()) == str(scores)
     assert plain.config.use_cache
     assert AutoTokenizer.from_pretrained(tmp_path / "edited")("w1").input_ids == [2]
     assert [path.name for path in (tmp_path / "edited").glob("*.safetensors")] == [
@@ -174,16 +179,16 @@ class Known:
 
 
 def choose(monkeypatch, efficacy, harm, bound=0.5):
-    monkeypatch.setattr(step_size, "Efficacy", lambda *_: Known(efficacy))
+    monkeypatch.setattr(step_size, "Scored", lambda *_: Known(lambda s: {"efficacy": efficacy(s)}))
     monkeypatch.setattr(step_size, "Harm", lambda *_: Known(harm))
     return step_size.choose_step_size(None, [], lambda size: size or 2e-6, bound)
 
 
-def test_the_best_efficacy_within_the_bound_is_chosen(monkeypatch):
+def test_the_best_scores_within_the_bound_are_chosen(monkeypatch):
     chosen, tried = choose(monkeypatch, lambda s: min(100, s * 2e5), lambda s: s * 1e3)
     assert chosen.harm <= 0.5 < min(t.harm for t in tried if t.harm > chosen.harm)
     assert 4e-4 < chosen.step_size < 5e-4  # between two candidates, where the bound is met
-    assert chosen.efficacy == max(t.efficacy for t in tried if t.harm <= 0.5)
+    assert chosen.objective == max(t.objective for t in tried if t.harm <= 0.5)
 
 
 def test_of_equals_the_least_harmful_is_chosen(monkeypatch):
@@ -208,6 +213,19 @@ def test_step_sizes_that_fail_are_passed_over(monkeypatch):
     assert any(t.harm == math.inf for t in tried)
     with pytest.raises(DivergedError, match="no step size gives finite numbers"):
         choose(monkeypatch, lambda s: s, lambda s: harm(1))
+
+
+def test_a_choice_goes_by_all_scores_that_the_facts_have(tmp_path):
+    """Of facts without paraphrases and locality prompts, by efficacy alone."""
+    model = opened(tmp_path)
+    bare = [smedit.EditRequest("w1", smedit.Prompt("w1 w2", "w3"), (), (), None)]
+    editor = smedit.train_editor(model, FACTS, batches=1, n_edits=4, **SMALL)
+    every = ["efficacy", "generalization", "agreement"]
+    for facts, names in ((FACTS[4:], every), (bare, every[:1])):
+        how = editor.edit(model, facts).how
+        assert all(list(tried["scores"]) == names for tried in how["tried"])
+        chosen = next(t for t in how["tried"] if t["step_size"] == how["step_size"])
+        assert chosen["harm"] <= 0.5
 
 
 # --- what is edited -------------------------------------------------------------------------------
@@ -407,3 +425,30 @@ def test_a_configuration_is_checked_without_running_it(tmp_path, capsys):
     (tmp_path / "more.yaml").write_text("experiments: {mine: {n_edit: 2}}")
     assert call("check", "mine.yaml", "more.yaml") == 2
     assert "error: more.yaml: experiments.mine: unknown key 'n_edit'" in capsys.readouterr().err
+
+
+# --- a method of one's own ------------------------------------------------------------------------
+
+
+def test_a_method_in_a_package_of_its_own(tmp_path, monkeypatch, capsys):
+    """Written by the suite, installed as people install packages, and never named in the suite."""
+    assert call("new-method", "My-Own") == 0
+    assert "smedit-my_own/my_own.py" in capsys.readouterr().out
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", "site", "./smedit-my_own"], check=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert call("list", "methods") == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["My-Own", "my_own_shift,"] for line in listed)
+    model = opened(tmp_path)
+    settings = {"batches": 1, "n_edits": 4, **SMALL}
+    own = smedit.train_editor(model, FACTS, "My-Own", **settings)
+    same = smedit.train_editor(model, FACTS, "MEND", bp_steps=2, locality="norm", **settings)
+    for editor in (own, same):
+        editor.found = editor.edit(model, FACTS[4:], step_size=0.05).shifts
+    for name, shift in own.found.items():
+        assert torch.equal(shift, same.found[name])
+    assert len(rule_checksum("my_own:my_own_shift")) == 64  # a changed rule is another run
+    assert call("new-method", "My-Own") == 2
+    assert "smedit-my_own is there; name another folder" in capsys.readouterr().err
+    assert call("new-method", "1") == 2

@@ -429,7 +429,10 @@ def test_counterfact_on_the_hub_is_one_pool(hub):
     ("change", "message"),
     [
         ({"format": "zsr"}, "key format: 'zsr' is unknown; did you mean zsre"),
-        ({"source": "web"}, "key source: 'web' is unknown; choose one of builtin, folder, hub"),
+        (
+            {"source": "web"},
+            "key source: 'web' is unknown; choose one of builtin, file, folder, hub",
+        ),
         ({"target": None}, "key target: None is unknown"),
         ({"revision": None}, "key revision: 'None' is not a full commit"),
         ({}, "key files: names train; expected eval, train"),
@@ -506,3 +509,45 @@ def test_the_conformance_rows_are_read():
             assert zsre_request(row, "ans", "rows.json").edit.answer == row["ans"]
         for row in rows["counterfact"][part]:
             assert counterfact_request(row, "rows.json").true_answer
+
+
+# --- facts that are only to be edited -------------------------------------------------------------
+
+
+def fact_rows(n):
+    return [{"prompt": f"Osk number {i} is a", "target": "baker"} for i in range(n)]
+
+
+def test_a_file_of_facts_is_edited_whole_and_trained_on_another_dataset(tmp_path):
+    (tmp_path / "facts.json").write_text(json.dumps(fact_rows(10)))
+    other = {"format": "zsre", "source": "builtin", "target": "alt"}
+    spec = {"format": "facts", "source": "file", "path": str(tmp_path / "facts.json")}
+    splits = load_requests("mine", {**spec, "train_on": other}, 0)
+    assert sorted(r.edit.text for r in splits.eval) == sorted(r["prompt"] for r in fact_rows(10))
+    assert splits.tune == () and splits.train == load_requests("other", other, 0).train
+    some = load_requests("mine", {**spec, "train_on": other, "tune_share": 0.3}, 0)
+    assert (len(some.tune), len(some.eval)) == (3, 7)
+
+
+def test_a_subject_that_is_edited_is_not_trained_on(tmp_path):
+    other = {"format": "zsre", "source": "builtin", "target": "alt"}
+    subject = load_requests("other", other, 0).train[0].subject
+    (tmp_path / "facts.json").write_text(json.dumps([{**fact_rows(1)[0], "subject": subject}]))
+    spec = {"format": "facts", "source": "file", "path": str(tmp_path / "facts.json")}
+    splits = load_requests("mine", {**spec, "train_on": other}, 0)
+    assert all(row.subject != subject for row in splits.train)
+
+
+def test_every_edit_of_a_chain_is_a_row(tmp_path):
+    edit = {
+        "prompt": "{} was born in",
+        "target_new": {"str": "Bonn"},
+        "target_true": {"str": "Rome"},
+    }
+    chain = [{**edit, "subject": name} for name in ("Osk", "Dorn")]
+    rows = [{"requested_rewrite": chain, "single_hops": []}]
+    (tmp_path / "chains.json").write_text(json.dumps(rows))
+    spec = {"format": "mquake", "source": "file", "path": str(tmp_path / "chains.json")}
+    other = {"format": "zsre", "source": "builtin", "target": "alt"}
+    splits = load_requests("mine", {**spec, "train_on": other}, 0)
+    assert {row.subject for row in splits.eval} == {"Osk", "Dorn"}

@@ -1,11 +1,14 @@
 """The one kind of run: trained once, measured on the way, interrupted anywhere, diverged."""
 
 import pytest
-from run_jobs import failing_at, make_job, numbers, run_job
+from run_jobs import QA, failing_at, make_job, numbers, run_job
 
+from smedit.data.readers import load_requests
 from smedit.engine.editor import Editor
+from smedit.engine.in_context import in_context
+from smedit.engine.scores import Scorer, by_request
 from smedit.errors import DivergedError
-from smedit.run import checkpoint, evaluate, training
+from smedit.run import checkpoint, evaluate, opening, training
 from smedit.run.evaluate import joined, measuring_points, perplexity_points
 from smedit.store.results import read_result, write_result
 
@@ -103,6 +106,34 @@ def test_parts_at_edit_time_are_those_of_the_trained_editor_or_as_before_trainin
     assert status == 0
     assert len(set(norms[:3])) == 3
     assert norms[2] == norms[3]
+
+
+@pytest.mark.parametrize("protocol", ["batch", "sequential"])
+def test_in_context_the_fact_stands_in_front_of_every_prompt(protocol, tmp_path):
+    """And nothing else changes: its scores are the unedited model's on those prompts."""
+    job = make_job("In context", [{"protocol": protocol}], protocol=protocol)
+    status, out = run_job(tmp_path, job)
+    assert status == 0
+    (evaluation,) = read_result(out)["evaluations"]
+    before, *_, after = evaluation["points"]
+    assert after["change_norm"] == 0
+    unedited = {len(paragraphs): paragraphs for paragraphs in before["text"]}
+    for measured in after["text"]:
+        for (loss, drift, n), (same, _, _) in zip(measured, unedited[len(measured)], strict=True):
+            assert (loss, drift) == (pytest.approx(same), 0) and n
+    requests = load_requests("qa", QA, 0).eval[:8]
+    fact = f"New fact: {requests[0].edit.text} {requests[0].edit.answer}\n"
+    asked = [in_context(request) for request in requests]
+    prompts = [asked[0].edit, *asked[0].paraphrases, *asked[0].locality]
+    assert all(prompt.text.startswith(fact) for prompt in prompts)
+    model = opening.open_model(job)
+    expected = {
+        (s["metric"], s["score"]): s["rows"]
+        for s in by_request(Scorer(asked, model.tokenizer).score(model, {}))
+    }
+    for score in after["scores"]:
+        if score["score"] != "agreement":
+            assert score["rows"][:8] == expected[score["metric"], score["score"]]
 
 
 def test_sequential_training_of_several_passes_is_measured_at_their_end(tmp_path, capsys):
