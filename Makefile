@@ -8,9 +8,11 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
+.PHONY: help install plan reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
 
 help:
+	@echo "make install     the environment in .venv; then: . .venv/bin/activate"
+	@echo "make plan        what make reproduce would run, and about how long"
 	@echo "make reproduce   all tables and figures of the default configuration"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
 	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
@@ -29,6 +31,11 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
+
+install: $(BIN)/.installed
+
+plan: $(BIN)/.installed
+	smedit check config/config.yaml
 
 reproduce: $(BIN)/.installed
 	snakemake reproduce $(OPTIONS)

@@ -23,7 +23,9 @@ CANDIDATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 
 REFINEMENTS = 3
 """How often the gap is halved, in logarithms, between the largest step size within the bound and
-the next one."""
+the next one. While there is no next one, larger ones are tried first, up to `LARGEST`."""
+
+LARGEST = 1.0
 
 HARM_AT_MOST = 0.5
 """Nats per token: the bound of the study's comparison (`workflow/claims.yaml`)."""
@@ -95,13 +97,15 @@ def choose_step_size(
         return found
 
     listed = [tried(size) for size in (None, *CANDIDATES)]
-    for _ in range(REFINEMENTS):
-        sizes = sorted((t.step_size, t.harm <= harm_at_most) for t in listed if t.step_size)
-        within = [size for size, good in sizes if good]
-        above = [size for size, good in sizes if not good and size > max(within, default=0)]
-        if not (within and above):
+    left = REFINEMENTS
+    while left:
+        sizes = {t.step_size: t.harm <= harm_at_most for t in listed if t.step_size}
+        within = max((size for size, good in sizes.items() if good), default=0)
+        above = min((size for size, good in sizes.items() if not good and size > within), default=0)
+        if not within or (not above and within * 3 > LARGEST):
             break
-        listed.append(tried(math.sqrt(max(within) * min(above))))
+        listed.append(tried(math.sqrt(within * above) if above else within * 3))
+        left -= bool(above)
     if all(each.harm == math.inf for each in listed):
         raise DivergedError("no step size gives finite numbers; train the editor with a smaller lr")
     good = [each for each in listed if each.harm <= harm_at_most]

@@ -191,6 +191,13 @@ def test_the_best_scores_within_the_bound_are_chosen(monkeypatch):
     assert chosen.objective == max(t.objective for t in tried if t.harm <= 0.5)
 
 
+def test_where_the_largest_step_size_does_no_harm_larger_ones_are_tried(monkeypatch):
+    chosen, tried = choose(monkeypatch, lambda s: s * 100, lambda s: s)
+    assert max(t.step_size or 0 for t in tried) > 0.5 > chosen.step_size > 0.3
+    _, tried = choose(monkeypatch, lambda s: s * 100, lambda _: 0.0)
+    assert max(t.step_size or 0 for t in tried) <= 1
+
+
 def test_of_equals_the_least_harmful_is_chosen(monkeypatch):
     chosen, _ = choose(monkeypatch, lambda _: 50.0, lambda s: s)
     assert chosen.step_size is None
