@@ -16,6 +16,7 @@ from typer import Argument, Option
 from smedit.cli.listed import check, list_names, pack, show
 from smedit.cli.new_method import new_method
 from smedit.errors import UserError
+from smedit.store.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
     from smedit.editing.edited import EditedModel
@@ -65,11 +66,14 @@ def edit(
     """Edit facts into a model, and write the edited model."""
     with _measured():
         from smedit.data.fact_files import read_facts
-        from smedit.editing.editors import load_editor, train_editor
+        from smedit.editing.edited import NOTES
+        from smedit.editing.editors import check_facts, load_editor, train_editor
 
+        _check_out(out, NOTES)
         read = read_facts(facts)
         _told(read.form, read.requests, read.notes, facts)
         base = _opened(model, edit_modules, device, precision)
+        check_facts(base.language_model, read.requests)
         if editor is not None:
             trained = load_editor(editor, base)
         else:
@@ -104,8 +108,9 @@ def train(
 ) -> None:
     """Train an editor, and keep it."""
     with _measured():
-        from smedit.editing.editors import train_editor
+        from smedit.editing.editors import FILE, train_editor
 
+        _check_out(out, FILE)
         base = _opened(model, edit_modules, device, precision)
         train_editor(base, dataset, method, batches, n_edits, seed).save(out)
         print(f"{out}  (use it: smedit edit --model {model} --editor {out} --facts FILE --out …)")
@@ -159,6 +164,12 @@ def ask(
         print(prompt)
         for name, change in (("before", {}), ("after", shifts)):
             print(f"  {name:<7}{' '.join(base.generate(prompt, tokens, change).split())}")
+
+
+def _check_out(out: Path, mark: str) -> None:
+    """That a folder cannot be written is said before the work, not after."""
+    check_replaceable(out, mark)
+    check_writable([str(out.parent)], "--out")
 
 
 def _opened(model: str, edit_modules: list[str] | None, device: str, precision: str) -> BaseModel:

@@ -52,9 +52,6 @@ batches are too few for the published 1e-6 (docs/own_facts.md)."""
 COPIES = 6
 """Keys, value gradients, their pseudo ones and what is normalized on the way."""
 
-SAMPLE = 1000
-"""Facts whose tokens are counted."""
-
 
 class TrainedEditor:
     """An editor and all that it was made with.
@@ -108,8 +105,6 @@ class TrainedEditor:
         UserError
             If there are no facts, the editor is another model's, or a fact does not fit.
         """
-        if not facts:
-            raise UserError("there are no facts to edit; give at least one")
         self.check_base(model)
         if isinstance(self._editor, InContext):
             raise UserError(
@@ -117,7 +112,7 @@ class TrainedEditor:
                 "edited model; choose another method"
             )
         opened = model.language_model
-        check_room(opened, facts)
+        check_facts(opened, facts)
         tried = []
         if step_size is None and isinstance(self._editor, Editor):
             first = trace(opened, self._batch(opened, facts), {})
@@ -302,25 +297,27 @@ def _training_rows(
     return rows[:count]
 
 
-def check_room(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
-    """Refuse more facts than memory can hold at once, before any work.
+def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
+    """Refuse facts that cannot be edited at once, before any work.
 
     Raises
     ------
     UserError
-        If tracing them would need more memory than there is.
+        If there are none, one does not fit the model's context, or tracing all would need more
+        memory than there is.
     """
-    batch = prompt_batch([fact.edit for fact in facts[:SAMPLE]], model.tokenizer, SAMPLE)
-    tokens = sum(len(s.answer_ids) for s in batch.sequences) * len(facts) / min(len(facts), SAMPLE)
-    widths = [sum(model.shape(name)) for name in model.edit_modules]
-    needed = tokens * sum(widths) * 4 * COPIES
+    if not facts:
+        raise UserError("there are no facts to edit; give at least one")
+    batch = prompt_batch([fact.edit for fact in facts], model.tokenizer, len(facts))
+    next(model.chunks(batch))  # the longest come first
+    n_tokens = sum(len(sequence.answer_ids) for sequence in batch.sequences)
+    needed = n_tokens * sum(sum(model.shape(name)) for name in model.edit_modules) * 4 * COPIES
     if model.device.type == "cuda":
         room = torch.cuda.mem_get_info(model.device)[0]
     else:
         room = psutil.virtual_memory().available
     if needed > room:
-        most = int(len(facts) * room / needed)
         raise UserError(
             f"{len(facts)} facts at once need about {needed / 1e9:.0f} GB of memory, there are "
-            f"{room / 1e9:.0f}; edit at most {most} at once"
+            f"{room / 1e9:.0f}; edit at most {int(len(facts) * room / needed)} at once"
         )

@@ -79,6 +79,18 @@ def partial_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_replaceable(target: Path, mark: str) -> None:
+    """Refuse a folder to write where something else is; one that holds ``mark`` is an older one.
+
+    Raises
+    ------
+    UserError
+        If something else is there.
+    """
+    if target.exists() and not (target / mark).is_file():
+        raise UserError(f"{target} is there and holds no {mark}; move it or name another folder")
+
+
 @contextmanager
 def replacing_folder(target: Path, mark: str) -> Iterator[Path]:
     """Yield a new folder beside ``target``, and put it in its place if the body succeeds.
@@ -90,8 +102,7 @@ def replacing_folder(target: Path, mark: str) -> Iterator[Path]:
     UserError
         If something else is there, or the folder cannot be written.
     """
-    if target.exists() and not (target / mark).is_file():
-        raise UserError(f"{target} is there and holds no {mark}; move it or name another folder")
+    check_replaceable(target, mark)
     try:
         with partial_folder(target) as partial:
             yield partial
@@ -160,7 +171,10 @@ def _checkout() -> Path:
     return folder if (folder / "config/models.yaml").is_file() else Path()
 
 
-def check_writable(folders: Iterable[str]) -> None:
+OTHER_PLACE = "results_dir and figures_dir in the configuration; resources may be a link"
+
+
+def check_writable(folders: Iterable[str], how: str = OTHER_PLACE) -> None:
     """Check that files can be made in folders, or that these can be made.
 
     Raises
@@ -173,8 +187,7 @@ def check_writable(folders: Iterable[str]) -> None:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UserError(
                 f"{folder}: nothing can be written there; make {there} a writable folder, or "
-                "choose another place (results_dir and figures_dir in the configuration; "
-                "resources may be a link)"
+                f"choose another place ({how})"
             )
 
 

@@ -261,7 +261,7 @@ def test_more_facts_than_memory_holds_are_refused_before_any_work(tmp_path, monk
     model = opened(tmp_path)
     monkeypatch.setattr(editors, "COPIES", 1e9)
     with pytest.raises(UserError, match=r"^6 facts at once need about .* edit at most 0 at once"):
-        editors.check_room(model.language_model, FACTS)
+        editors.check_facts(model.language_model, FACTS)
 
 
 def test_a_fact_that_does_not_fit_the_context(tmp_path):
