@@ -6,7 +6,7 @@ The functions for people, which load PyTorch only when they are used::
 
     model = smedit.load_model("smollm2-135m")
     editor = smedit.train_editor(model, "worldfacts-qa", method="SMEdit", batches=5)
-    edited = editor.edit(model, smedit.read_facts("facts.json").requests)
+    edited = editor.edit(model, [smedit.fact("The capital of Australia is", "Perth")])
     edited.score(), edited.harm, edited.generate("The capital of Australia is")
     edited.save_pretrained("edited/")
 """
@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smedit.data.fact_files import FactFile, read_facts
+    from smedit.data.fact_files import FactFile, fact, read_facts
     from smedit.data.facts import EditRequest, Prompt
     from smedit.editing.edited import EditedModel, load_edited
     from smedit.editing.editors import TrainedEditor, load_editor, train_editor
@@ -32,6 +32,7 @@ __all__ = [
     "Prompt",
     "TrainedEditor",
     "UserError",
+    "fact",
     "load_edited",
     "load_editor",
     "load_model",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "smedit.data.fact_files": ("FactFile", "read_facts"),
+    "smedit.data.fact_files": ("FactFile", "fact", "read_facts"),
     "smedit.data.facts": ("EditRequest", "Prompt"),
     "smedit.editing.edited": ("EditedModel", "load_edited"),
     "smedit.editing.editors": ("TrainedEditor", "load_editor", "train_editor"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -117,7 +117,11 @@ def show(
 
 def pack(results: Annotated[Path, Option(help="folder of the results")]) -> None:
     """Keep results of runs in an archive, from which a clone of the repository goes on."""
+    from smedit.data.readers import data_files
     from smedit.store import archives
 
-    path, count = archives.pack(results)
+    def files_of(result: Mapping[str, Any]) -> list[Path]:
+        return data_files(result["settings"]["dataset"], result["dataset_spec"])
+
+    path, count = archives.pack(results, files_of)
     print(f"{path}: {count} results" if path else "all results are kept already")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from smedit.errors import UserError, shown
+from smedit.methods import known_methods
 from smedit.store.files import replacing_folder
 
 PYPROJECT = """\
@@ -86,6 +88,8 @@ def new_method(
     folder = out or Path(f"smedit-{module}")
     if folder.exists():
         raise UserError(f"{folder} is there; name another folder with --out")
+    if name in known_methods() or find_spec(module) is not None:
+        raise UserError(f"{shown(name)}: there is a method or a module of that name; use another")
     values = {"name": name, "module": module}
     with replacing_folder(folder, "pyproject.toml") as part:
         (part / "pyproject.toml").write_text(PYPROJECT.format(**values), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +63,7 @@ def edit(
     precision: Precision = "float32",
 ) -> None:
     """Edit facts into a model, and write the edited model."""
-    with _measured():
+    with _measured(device):
         from smedit.data.fact_files import read_facts
         from smedit.editing.edited import NOTES
         from smedit.editing.editors import check_facts, load_editor, train_editor
@@ -107,7 +106,7 @@ def train(
     precision: Precision = "float32",
 ) -> None:
     """Train an editor, and keep it."""
-    with _measured():
+    with _measured(device):
         from smedit.editing.editors import FILE, train_editor
 
         _check_out(out, FILE)
@@ -129,7 +128,7 @@ def score(
     device: Device = "auto",
 ) -> None:
     """Score facts: a table with a row per fact, and the means."""
-    with _measured():
+    with _measured(device):
         from smedit.data.fact_files import read_facts
         from smedit.editing.scoring import score_facts
 
@@ -215,12 +214,15 @@ def _summary(edited: EditedModel) -> None:
 
 
 @contextmanager
-def _measured() -> Iterator[None]:
-    """Say at the end what it took."""
+def _measured(device: str) -> Iterator[None]:
+    """Say at the end what it took: seconds, and memory of the process or of its GPU."""
     start = time.perf_counter()
     yield
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{time.perf_counter() - start:.0f} s, at most {kilobytes / 1e6:.1f} GB", file=sys.stderr)
+    from smedit.engine.memory import peak_memory_mb
+    from smedit.run.opening import device_of
+
+    gigabytes = peak_memory_mb(device_of(device)) / 1000
+    print(f"{time.perf_counter() - start:.0f} s, at most {gigabytes:.1f} GB", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -7,6 +7,7 @@ that cannot be used is named.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 from smedit.data.facts import EditRequest, text_key
 from smedit.data.formats import DatasetFormat, formats
-from smedit.errors import UserError, shown
+from smedit.errors import UserError, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,47 @@ def read_facts(path: str | Path) -> FactFile:
     if not rows:
         raise UserError(f"{path}: holds no facts; write one object with prompt and target per fact")
     form = _format_of(path, rows)
-    requests, ids = [], []
+    facts: dict[EditRequest, str] = {}
+    n_repeated = 0
     for number, row in enumerate(rows, start=1):
         where = f"{path}, fact {number}"
         if not isinstance(row, Mapping):
             raise UserError(f"{where}: {type(row).__name__} instead of an object; correct it")
         parts = form.cut(row, where) if form.cut else [row]
         options = {key: values[0] for key, values in form.options.items()}
-        requests += [form.request(part, where=where, **options) for part in parts]
-        name = str(row.get("id") or row.get("case_id") or number)
-        ids += [name] if len(parts) == 1 else [f"{name}.{i}" for i in range(1, len(parts) + 1)]
-    notes = [*_unused(form, rows), *_contradictions(requests)]
-    return FactFile(path, form.name, tuple(requests), tuple(ids), tuple(notes))
+        found = [form.request(part, where=where, **options) for part in parts]
+        given = (row.get(key) for key in ("id", "case_id"))
+        name = str(next((each for each in given if each not in (None, "")), number))
+        for part, request in enumerate(found, start=1):
+            label = name if len(found) == 1 else f"{name}.{part}"
+            if facts.setdefault(request, label) != label:
+                n_repeated += 1
+    notes = [*_unused(form, rows), *_contradictions(list(facts))]
+    if n_repeated:
+        notes.append(f"{n_repeated} facts are the same as earlier ones, and are left out")
+    return FactFile(path, form.name, tuple(facts), tuple(facts.values()), tuple(notes))
+
+
+def fact(prompt: str, target: str, **more: Any) -> EditRequest:
+    """One fact, with what else is known of it.
+
+    Parameters
+    ----------
+    prompt, target
+        A text, and how it goes on from now on.
+    **more
+        ``subject``, ``paraphrases``, ``competing``, ``locality``, as in a file of facts.
+
+    Raises
+    ------
+    UserError
+        If a field is unknown or not of its kind.
+    """
+    form = formats()["facts"]
+    unknown = [name for name in more if name not in form.fields]
+    if unknown:
+        raise UserError(f"a fact has no {shown(unknown[0])}{nearest(unknown[0], form.fields)}")
+    return form.request({"prompt": prompt, "target": target, **more}, where="the fact")
 
 
 def read_rows(path: Path) -> Sequence[Any]:
@@ -100,7 +130,7 @@ def _json(path: Path, text: str) -> Sequence[Any]:
 
 def _json_lines(path: Path, text: str) -> Sequence[Any]:
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
             rows += [json.loads(line)] if line.strip() else []
         except (ValueError, RecursionError) as error:
@@ -109,7 +139,7 @@ def _json_lines(path: Path, text: str) -> Sequence[Any]:
 
 
 def _csv(path: Path, text: str) -> Sequence[Any]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
     except csv.Error as error:

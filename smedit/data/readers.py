@@ -5,6 +5,7 @@ their locality prompts, is counted, and one line of the log says so.
 """
 
 import difflib
+import json
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -212,11 +213,15 @@ def _cut(rows: Rows, form: str) -> Rows:
     cut = formats()[form].cut
     if cut is None:
         return rows
-    return file, [
+    parts = [
         part
         for number, row in enumerate(items, start=1)
         for part in (cut(row, f"{file}, row {number}") if isinstance(row, Mapping) else [row])
     ]
+    different = list({json.dumps(part, sort_keys=True): part for part in parts}.values())
+    if len(different) < len(parts):
+        LOG.info("%s: %d requests, each once; %d rows", file, len(different), len(items))
+    return file, different
 
 
 def _requests(rows: Rows, read_row: RowReader, split: str) -> tuple[list[EditRequest], list[Tally]]:

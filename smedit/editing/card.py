@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LICENCES = {
+    "smollm2-135m": "apache-2.0",
+    "gemma-3-270m": "gemma",
+    "gpt-j-6b": "apache-2.0",
+    "gpt-j-6b-sequential": "apache-2.0",
+    "llama-3-8b-instruct": "llama3",
+}
+"""Model of the catalogue → its licence, as model cards name it."""
+
 SHOWN = 50
 """Facts that a card lists; all stand in the notes beside it."""
 
@@ -19,14 +28,15 @@ def model_card(notes: Mapping[str, Any]) -> str:
         `smedit.editing.edited.EditedModel`.
     """
     base, how, facts = notes["base"], notes["how"], notes["facts"]
-    spec, modules, licence = base["spec"], base["edit_modules"], base["spec"].get("licence")
+    spec, modules = base["spec"], notes["changed"]
+    licence = LICENCES.get(base["name"])
     source = spec.get("repository") or base["name"]
     head = ["---", "tags: [knowledge-editing, smedit]", "library_name: transformers"]
     head += [f"base_model: {source}"] if "repository" in spec else []
     head += [f"license: {licence}"] if licence else []
     revision = f" (revision {spec['revision']})" if "revision" in spec else ""
     where = modules[0] + (f" … {modules[-1]}" if len(modules) > 1 else "")
-    step = "as trained" if how["step_size"] is None else f"{how['step_size']:g}"
+    step = "its own" if how["step_size"] is None else f"{how['step_size']:g}"
     more = [f"and {len(facts) - SHOWN} more, in smedit/edit.json", ""] if len(facts) > SHOWN else []
     return "\n".join(
         [
@@ -58,7 +68,7 @@ def model_card(notes: Mapping[str, Any]) -> str:
             ),
             *_table(
                 ["prompt", "to be answered"],
-                ([fact["prompt"], fact["target"]] for fact in facts[:SHOWN]),
+                ([fact["edit"]["text"], fact["edit"]["answer"]] for fact in facts[:SHOWN]),
             ),
             *more,
             "All settings and facts stand in `smedit/edit.json`.",

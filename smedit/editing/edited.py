@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from smedit.data.fact_files import read_facts
-from smedit.data.facts import EditRequest
-from smedit.data.formats import formats
+from smedit.data.facts import EditRequest, Prompt
 from smedit.editing.card import model_card
 from smedit.editing.models import BaseModel, open_base
 from smedit.editing.scoring import FactScores, Harm, score_facts
@@ -97,6 +97,7 @@ class EditedModel:
         UserError
             If something else is there, or it cannot be written.
         """
+        check_apart(Path(folder), self.base)
         model = self.base.language_model
         with replacing_folder(Path(folder), NOTES) as part:
             self._write_notes(part)
@@ -116,6 +117,7 @@ class EditedModel:
         UserError
             As `save_pretrained`.
         """
+        check_apart(Path(folder), self.base)
         with replacing_folder(Path(folder), NOTES) as part:
             self._write_notes(part)
 
@@ -125,7 +127,11 @@ class EditedModel:
         notes = {
             "base": self.base.described(),
             "how": self.how,
-            "facts": [_as_row(fact, name) for fact, name in zip(self.facts, self.ids, strict=True)],
+            "facts": [
+                {"id": name, **asdict(fact)}
+                for fact, name in zip(self.facts, self.ids, strict=True)
+            ],
+            "changed": list(self.shifts),
             "scores": json.loads(self.score().means.to_json(orient="records")),
             "harm": self.harm,
         }
@@ -159,18 +165,27 @@ def load_edited(folder: str | Path, device: str = "auto") -> EditedModel:
             "edited; put that one back, or edit anew"
         )
     tensors, _ = load_tensors(folder / SHIFTS, str(model.language_model.device))
-    rows, request = notes["facts"], formats()["facts"].request
-    facts = [request(row, where=f"{folder / NOTES}, fact {row['id']}") for row in rows]
-    return EditedModel(model, tensors, facts, [row["id"] for row in rows], notes["how"])
+    facts = [_request(row) for row in notes["facts"]]
+    return EditedModel(model, tensors, facts, [row["id"] for row in notes["facts"]], notes["how"])
 
 
-def _as_row(fact: EditRequest, name: str) -> dict[str, Any]:
-    """A fact in the format ``facts``."""
-    row: dict[str, Any] = {"id": name, "prompt": fact.edit.text, "target": fact.edit.answer}
-    if fact.subject != fact.edit.text:
-        row["subject"] = fact.subject
-    if fact.edit.other_answer:
-        row["competing"] = fact.edit.other_answer
-    row["paraphrases"] = [prompt.text for prompt in fact.paraphrases]
-    row["locality"] = [{"prompt": p.text, "answer": p.answer} for p in fact.locality]
-    return row
+def check_apart(folder: Path, base: BaseModel) -> None:
+    """Refuse to write over the model that an edit starts from.
+
+    Raises
+    ------
+    UserError
+        If the folder holds the base, or lies in it.
+    """
+    if base.spec["source"] != "path":
+        return
+    ours, theirs = folder.resolve(), Path(base.spec["path"])
+    if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+        raise UserError(f"{folder}: there is the model that is edited; name another folder")
+
+
+def _request(row: Mapping[str, Any]) -> EditRequest:
+    """A fact as the notes have it."""
+    paraphrases, locality = ([Prompt(**p) for p in row[k]] for k in ("paraphrases", "locality"))
+    edit, true = Prompt(**row["edit"]), row["true_answer"]
+    return EditRequest(row["subject"], edit, tuple(paraphrases), tuple(locality), true)

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from smedit.data.fact_files import read_facts
@@ -22,10 +21,11 @@ from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
 from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel, Shifts
+from smedit.engine.memory import available_mb
 from smedit.engine.tracing import Trace, trace
 from smedit.errors import UserError, nearest, shown
-from smedit.methods import load_method
-from smedit.plan.catalogue import catalogue
+from smedit.methods import IN_CONTEXT, load_method, rule_checksum
+from smedit.plan.catalogue import catalogue, named
 from smedit.plan.config import check_values
 from smedit.plan.schema import job_schema
 from smedit.plan.settings import Settings, declared
@@ -44,6 +44,9 @@ TRAIN_ON = "worldfacts-qa"
 
 BATCHES, N_EDITS = 5, 32
 """How much: the study's size (`config/reference.yaml`)."""
+
+OF_THE_MODEL = {"model", "edit_modules", "precision", "threads"}
+"""Settings that an opened model brings."""
 
 LR = 1e-3
 """Initial step size where neither the method nor a person says another. On facts of one's own, five
@@ -111,6 +114,8 @@ class TrainedEditor:
                 f"{self.settings['method']} changes the prompts, not the model, so there is no "
                 "edited model; choose another method"
             )
+        if step_size is not None and not isinstance(self._editor, Editor):
+            raise UserError(f"{self.settings['method']} has no step size; leave it out")
         opened = model.language_model
         check_facts(opened, facts)
         tried = []
@@ -126,7 +131,7 @@ class TrainedEditor:
             "settings": self.settings,
             "trained_on": self.trained_on,
             "step_size": step_size,
-            "tried": [asdict(each) for each in tried],
+            "tried": [each.as_json() for each in tried],
             "harm_at_most": harm_at_most,
         }
         names = tuple(ids) if ids else tuple(str(i) for i in range(1, len(facts) + 1))
@@ -158,20 +163,18 @@ class TrainedEditor:
         UserError
             If its weights or its edit modules are others.
         """
-        ours, theirs = self.base, model.described()
+        ours, theirs = dict(self.base), model.described()
         if ours["edit_modules"] != theirs["edit_modules"]:
             raise UserError(
                 f"the editor edits {_brief(ours['edit_modules'])} of {ours['name']}, the model "
                 f"{theirs['name']} has {_brief(theirs['edit_modules'])}; use its own editor"
             )
-        weights = [
-            {k: v for k, v in each["files"].items() if k.endswith(".safetensors")}
-            for each in (ours, theirs)
-        ]
-        if weights[0] != weights[1]:
+        other = [name for name in ours["files"] if ours["files"][name] != theirs["files"].get(name)]
+        if other or ours["spec"].get("seed") != theirs["spec"].get("seed"):
+            what = other[0] if other else "seed"
             raise UserError(
-                f"the editor was made for other weights than those of {theirs['name']} (for "
-                f"{ours['name']}); use the model's own editor"
+                f"the editor was made for {ours['name']}, and {theirs['name']} has another {what}; "
+                "use the model's own editor"
             )
 
     def save(self, folder: str | Path) -> None:
@@ -183,6 +186,7 @@ class TrainedEditor:
             If something else is there, or it cannot be written.
         """
         notes = {"settings": self.settings, "trained_on": self.trained_on, "base": self.base}
+        notes["rule"] = rule_checksum(self.settings["shift_rule"])
         with replacing_folder(Path(folder), FILE) as part:
             save_tensors(part / FILE, self._editor.state_dict(), notes)
 
@@ -227,11 +231,15 @@ def train_editor(
     """
     opened = model.language_model
     given = {"model": model.name, "dataset": _name_of(dataset), "method": method}
-    unknown = [name for name in settings if name not in declared(Settings)]
+    free = declared(Settings).keys() - OF_THE_MODEL
+    unknown = [name for name in settings if name not in free]
     if unknown:
-        hint = nearest(unknown[0], declared(Settings))
-        raise UserError(f"unknown setting {shown(unknown[0])}{hint}")
+        raise UserError(f"unknown setting {shown(unknown[0])}{nearest(unknown[0], free)}")
+    if load_method(method).shift_rule == IN_CONTEXT:
+        raise UserError(f"{method} changes no weights, so there is nothing to train or to write")
     given |= {"lr": load_method(method).lr or LR, "n_edits": n_edits, "seed": seed, **settings}
+    described = model.described()
+    given |= {"precision": described["precision"], "threads": torch.get_num_threads()}
     if not batches:
         given["training"] = "none"
     values = asdict(resolve(given, list(opened.edit_modules))[0])
@@ -244,7 +252,7 @@ def train_editor(
     for _ in training.up_to(batches if rows else 0):
         pass
     trained_on = f"{_name_of(dataset)}, {batches} batches of {n_edits}" if rows else ""
-    return TrainedEditor(training.editor(), values, trained_on, model.described())
+    return TrainedEditor(training.editor(), values, trained_on, described)
 
 
 def load_editor(folder: str | Path, model: BaseModel) -> TrainedEditor:
@@ -259,8 +267,14 @@ def load_editor(folder: str | Path, model: BaseModel) -> TrainedEditor:
     if not path.is_file():
         raise UserError(f"{path}: there is no editor; make one with smedit train")
     tensors, notes = load_tensors(path)
-    untrained = make_editor(notes["settings"], model.language_model)
-    editor = TrainedEditor(untrained, notes["settings"], notes["trained_on"], notes["base"])
+    rule = notes["settings"]["shift_rule"]
+    if notes["rule"] != rule_checksum(rule):
+        raise UserError(f"{path}: its shift rule {rule} has changed since; train it anew")
+    settings = notes["settings"]
+    if set(settings) != set(declared(Settings)):
+        raise UserError(f"{path}: made by another version of the suite; train it anew")
+    untrained = make_editor(settings, model.language_model)
+    editor = TrainedEditor(untrained, settings, notes["trained_on"], notes["base"])
     editor.check_base(model)
     untrained.load_state_dict(tensors)
     return editor
@@ -277,7 +291,8 @@ def _training_rows(
     if not isinstance(dataset, str | Path):
         rows = dataset
     elif str(dataset) in catalogue("datasets"):
-        rows = load_requests(str(dataset), catalogue("datasets")[str(dataset)], seed).train
+        spec = named({"datasets": [str(dataset)]}, "datasets")[str(dataset)]
+        rows = load_requests(str(dataset), spec, seed).train
     elif Path(dataset).is_file():
         rows = read_facts(Path(dataset)).requests
     else:
@@ -315,7 +330,7 @@ def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
     if model.device.type == "cuda":
         room = torch.cuda.mem_get_info(model.device)[0]
     else:
-        room = psutil.virtual_memory().available
+        room = 1e6 * available_mb()
     if needed > room:
         raise UserError(
             f"{len(facts)} facts at once need about {needed / 1e9:.0f} GB of memory, there are "

@@ -21,6 +21,7 @@ from smedit.plan.catalogue import catalogue
 from smedit.plan.jobs import model_folder
 from smedit.run.opening import open_model
 from smedit.store.files import suite_path
+from smedit.store.results import checksum
 
 HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
@@ -114,7 +115,7 @@ def open_base(
     """As `load_model`, of a model that is described as in ``config/models.yaml``."""
     spec, modules = dict(spec), list(edit_modules or spec.get("edit_modules") or ())
     spec.pop("edit_modules", None)
-    folder = suite_path(model_folder(name))
+    folder = suite_path(_folder(name, spec))
     if not fits(folder, spec):
         folder.parent.mkdir(parents=True, exist_ok=True)
         prepare_model(name, {**spec, "edit_modules": modules} if modules else spec, folder)
@@ -130,6 +131,17 @@ def open_base(
     return BaseModel(name, spec, files, opened)
 
 
+def source_of(model: str) -> dict[str, Any]:
+    """The source of what a person calls a model, without edit modules."""
+    return {key: value for key, value in _found(model)[1].items() if key != "edit_modules"}
+
+
+def _folder(name: str, spec: Mapping[str, Any]) -> str:
+    """Where a model is prepared: one of the catalogue where the workflow has it, else apart."""
+    known = {k: v for k, v in catalogue("models").get(name, {}).items() if k != "edit_modules"}
+    return model_folder(name if known == spec else f"{name}-{checksum(spec)[:8]}")
+
+
 def _found(model: str) -> tuple[str, Mapping[str, Any]]:
     """The name and the source of what a person calls a model."""
     known = catalogue("models")
@@ -142,8 +154,8 @@ def _found(model: str) -> tuple[str, Mapping[str, Any]]:
     folder = Path(model).expanduser()
     if folder.is_dir():
         resolved = folder.resolve()
-        name = "-".join(re.sub(r"[^\w.-]", "-", part) for part in resolved.parts[-2:])
-        return name.lstrip("-._"), {"source": "path", "path": str(resolved)}
+        name = re.sub(r"[^\w.-]", "-", resolved.name).lstrip("-._") or "model"
+        return name, {"source": "path", "path": str(resolved)}
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@.*)?", model):
         raise UserError(
             f"model {shown(model)}: there is no such folder, and a repository of the hub needs its "

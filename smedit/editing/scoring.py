@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from smedit.data.facts import EditRequest
 from smedit.engine.held_out import HarmText
 from smedit.engine.language_model import LanguageModel, Shifts
-from smedit.engine.scores import RowScore, Scorer, by_request
+from smedit.engine.scores import Scorer, by_request
 from smedit.report.metrics import PRIMARY
 
 SCORES = {
@@ -73,8 +74,8 @@ def score_facts(
         What is asked, and what each is called.
     """
     scorer = Scorer(facts, model.tokenizer)
-    before, _ = scorer.score_unedited(model)
-    after = scorer.score(model, shifts)
+    before = by_request(scorer.score_unedited(model)[0])
+    after = by_request(scorer.score(model, shifts))
     columns: dict[str, list] = {
         "id": list(ids),
         "prompt": [fact.edit.text for fact in facts],
@@ -88,10 +89,10 @@ def score_facts(
 
 
 def _percent(
-    rows: Sequence[RowScore], metric: str, scores: Sequence[str], n_facts: int
+    entries: Sequence[Mapping[str, Any]], metric: str, scores: Sequence[str], n_facts: int
 ) -> list[float]:
     values: list[list[float]] = [[] for _ in range(n_facts)]
-    for entry in by_request(rows):
+    for entry in entries:
         if entry["metric"] == metric and entry["score"] in scores:
             for number, found in enumerate(entry["rows"]):
                 values[number] += found
@@ -110,10 +111,10 @@ class Scored:
 
     def measure(self, shifts: Shifts) -> dict[str, float]:
         """Score → its mean over the facts that have it, in percent."""
-        rows = self._scorer.score(self._model, shifts)
+        entries = by_request(self._scorer.score(self._model, shifts))
         found = {}
         for name in self.NAMES:
-            values = [v for v in _percent(rows, *SCORES[name], self._n_facts) if v == v]
+            values = [v for v in _percent(entries, *SCORES[name], self._n_facts) if v == v]
             if values:
                 found[name] = sum(values) / len(values)
         return found

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from smedit.data.facts import EditRequest
 from smedit.editing.scoring import Harm, Scored
@@ -47,6 +48,11 @@ class Tried:
     def objective(self) -> float:
         """The mean of the scores."""
         return sum(self.scores.values()) / max(len(self.scores), 1)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a file, where harm without end is null."""
+        harm = self.harm if math.isfinite(self.harm) else None
+        return {"step_size": self.step_size, "scores": dict(self.scores), "harm": harm}
 
     def __str__(self) -> str:
         size = "as trained" if self.step_size is None else f"{self.step_size:.2g}"

@@ -64,7 +64,12 @@ def _greedy(
     )
     mask = torch.ones_like(start)
     given = {"attention_mask": mask.to(model.device)} if model.takes("attention_mask") else {}
-    output = model.model.generate(start.to(model.device), generation_config=settings, **given)
+    own = model.model.generation_config  # what is not set here would come from there
+    model.model.generation_config = settings
+    try:
+        output = model.model.generate(start.to(model.device), generation_config=settings, **given)
+    finally:
+        model.model.generation_config = own
     return output[0, start.shape[1] :].tolist()
 
 

@@ -218,8 +218,10 @@ def by_request(rows: Sequence[RowScore]) -> list[dict[str, Any]]:
     n_requests = 1 + max((row.request for row in rows), default=-1)
     groups: dict[tuple[str, str], list[list[float]]] = {}
     for row in rows:
-        values = groups.setdefault((row.metric, row.score), [[] for _ in range(n_requests)])
-        values[row.request].append(row.value)
+        key = row.metric, row.score
+        if key not in groups:
+            groups[key] = [[] for _ in range(n_requests)]
+        groups[key][row.request].append(row.value)
     return [
         {"metric": metric, "score": score, "rows": values}
         for (metric, score), values in groups.items()

@@ -124,7 +124,15 @@ def known_methods() -> dict[str, Method]:
 
 
 def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="smedit.methods")}
+    known: dict[str, EntryPoint] = {}
+    for point in entry_points(group="smedit.methods"):
+        other = known.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UserError(
+                f"two packages offer a method {point.name!r} ({other.value} and {point.value}); "
+                "rename one, or remove its package"
+            )
+    return known
 
 
 @cache

@@ -36,6 +36,7 @@ from smedit.models.module_names import expand_modules
 from smedit.store.files import (
     accept,
     disk_failed,
+    exchange,
     fingerprint,
     flush,
     partial_folder,
@@ -104,9 +105,7 @@ def prepare_model(name: str, spec: Mapping[str, Any], target: Path) -> None:
             for path in partial.iterdir():
                 path.chmod(0o644)  # safetensors writes files that only their owner can read
                 flush(path)
-            if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
+            exchange(target, partial)
             accept(target)
     except Exception as error:
         if not disk_failed(error):

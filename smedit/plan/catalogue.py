@@ -40,7 +40,7 @@ def named(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
             hint = nearest(name, known)
             problem = f"unknown value {shown(name)}{hint}; or map its name to what it is"
             raise SettingError(f"{kind}.{i}", problem)
-    return {name: known[name] for name in entries}
+    return {name: _with_training(name, known[name], known) for name in entries}
 
 
 def _with_training(

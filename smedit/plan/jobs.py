@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from smedit.data.readers import data_files
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import Measurement, Settings, complete, declared
-from smedit.store.archives import unpack, unpacked
+from smedit.store.archives import data_of, described, unpack, unpacked
 from smedit.store.results import checksum
 
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
@@ -121,12 +122,21 @@ def go_on(plan: Plan, results: Path) -> set[str]:
     """Take what the archives of a repository hold of a plan's runs; the names of those runs.
 
     Nothing is left to do for them, now or when the plan is read again. A model of this machine may
-    have changed since.
+    have changed since; where the files of a dataset differ from those of the archives, their
+    results are not taken.
     """
+    data = data_of(results)
+    same = {
+        name: described(data_files(name, spec)) == data.get(checksum(spec), {})
+        for name, spec in plan.datasets.items()
+        if data
+    }
 
     def wanted(name: str, text: bytes) -> bool:
+        if name not in plan.runs or not same.get(plan.runs[name].settings.dataset):
+            return False
         asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
-        return name in plan.runs and has_all(plan.runs[name], asked)
+        return has_all(plan.runs[name], asked)
 
     unpack(results, wanted)
     return {
@@ -135,6 +145,7 @@ def go_on(plan: Plan, results: Path) -> set[str]:
         if unpacked(file := results / f"runs/{name}.json")
         and has_all(run, asked_before(file))
         and plan.models[run.settings.model]["source"] != "path"
+        and same.get(run.settings.dataset)
     }
 
 

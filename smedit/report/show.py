@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.errors import UserError
+from smedit.methods import IN_CONTEXT
 from smedit.plan.settings import all_settings
 
 SCORES = {
@@ -60,6 +61,8 @@ def show(results: Path, filters: Mapping[str, str | None]) -> str:
         "requests (harm: paragraphs), of two seeds both values, of more the 95 % interval over\n"
         "seeds. Each table begins with the unedited model."
     )
+    if (table["shift_rule"] == IN_CONTEXT).any():
+        legend += "\nIn context changes the prompts, not the model: its harm is 0 by construction."
     return "\n\n".join([*parts, legend])
 
 

@@ -6,23 +6,38 @@ the history of a repository holds each result once.
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from smedit.store.files import refuse, replacing
-from smedit.store.results import read_result
+from smedit.store.files import fingerprint, refuse, replacing
+from smedit.store.results import checksum, read_result
 
 ARCHIVES = "kept/[0-9][0-9][0-9].tar.xz"
+DATA = "data.json"
+"""In each archive: the checksums of the files that its results' datasets were read from."""
+
 NO_TIME = 0
 """When files in archives were changed: nothing that tells of the machine that packed them."""
 
 
-def pack(results: Path) -> tuple[Path | None, int]:
+def pack(
+    results: Path, files_of: Callable[[Mapping[str, Any]], Iterable[Path]] = lambda _: ()
+) -> tuple[Path | None, int]:
     """Write an archive of the results that no archive holds as they are.
+
+    Parameters
+    ----------
+    results
+        The folder of ``runs`` and ``kept``.
+    files_of
+        Result → the files on this machine that its dataset is read from. Their checksums are kept,
+        too: who has other files has other results.
 
     Returns
     -------
@@ -35,11 +50,13 @@ def pack(results: Path) -> tuple[Path | None, int]:
         If a result or an archive is damaged, or the new one cannot be written.
     """
     known = {name: _content(text) for name, text in _archived(results)}
-    new = []
+    new, data = [], {}
     for path in sorted((results / "runs").glob("*.json")):
-        read_result(path)
+        result = read_result(path)
         if known.get(path.name) != _content(path.read_bytes()):
             new.append(path)
+            spec = result.get("dataset_spec")
+            data.setdefault(checksum(spec), described(files_of(result)))
     if not new:
         return None, 0
     number = 1 + max((int(p.name[:3]) for p in results.glob(ARCHIVES)), default=0)
@@ -48,6 +65,10 @@ def pack(results: Path) -> tuple[Path | None, int]:
     with replacing(out) as part, tarfile.open(part, "w:xz", preset=9) as archive:
         for path in new:
             archive.add(path, path.name, filter=_nobody)
+        text = json.dumps(data, indent=1).encode()
+        member = tarfile.TarInfo(DATA)
+        member.size = len(text)
+        archive.addfile(_nobody(member), io.BytesIO(text))
     return out, len(new)
 
 
@@ -84,6 +105,24 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
     return written
 
 
+def described(files: Iterable[Path]) -> dict[str, str]:
+    """Name of a file → SHA-256 of its content."""
+    return {path.name: fingerprint(path)["sha256"] for path in files}
+
+
+def data_of(results: Path) -> dict[str, dict[str, str]]:
+    """Checksum of a dataset's source → its files, as they were when results were packed.
+
+    A source whose files have changed from one archive to another has none that fit.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for _, text in _members(results, data=True):
+        for spec, files in json.loads(text).items():
+            same = found.setdefault(spec, files) == files
+            found[spec] = files if same else {"": ""}
+    return found
+
+
 def unpacked(result: Path) -> bool:
     """Whether a result comes from an archive."""
     return result.exists() and result.stat().st_mtime == NO_TIME
@@ -91,12 +130,17 @@ def unpacked(result: Path) -> bool:
 
 def _archived(results: Path) -> Iterator[tuple[str, bytes]]:
     """File name and content of every result in the archives, the oldest first."""
+    return _members(results, data=False)
+
+
+def _members(results: Path, data: bool) -> Iterator[tuple[str, bytes]]:
     for path in sorted(results.glob(ARCHIVES)):
         try:
             with tarfile.open(path) as archive:
                 for member in archive:
                     file = archive.extractfile(member)
-                    if file is not None and Path(member.name).name == member.name:
+                    plain = Path(member.name).name == member.name
+                    if file is not None and plain and (member.name == DATA) == data:
                         yield member.name, file.read()
         except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
             refuse(path, f"not a whole archive ({error}); restore it")

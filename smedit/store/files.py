@@ -91,6 +91,19 @@ def check_replaceable(target: Path, mark: str) -> None:
         raise UserError(f"{target} is there and holds no {mark}; move it or name another folder")
 
 
+def exchange(target: Path, new: Path) -> None:
+    """Put a folder in the place of another, which goes only when the new one is there."""
+    old = new.with_suffix(".old")
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def replacing_folder(target: Path, mark: str) -> Iterator[Path]:
     """Yield a new folder beside ``target``, and put it in its place if the body succeeds.
@@ -103,15 +116,14 @@ def replacing_folder(target: Path, mark: str) -> Iterator[Path]:
         If something else is there, or the folder cannot be written.
     """
     check_replaceable(target, mark)
+    target = target.resolve()  # of a link, the folder it leads to
     try:
         with partial_folder(target) as partial:
             yield partial
             for path in [path for path in partial.rglob("*") if path.is_file()]:
                 path.chmod(0o644)  # safetensors writes files that only their owner can read
                 flush(path)
-            if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
+            exchange(target, partial)
     except Exception as error:
         if isinstance(error, UserError) or not disk_failed(error):
             raise

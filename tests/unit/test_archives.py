@@ -9,10 +9,16 @@ from smedit.errors import UserError
 from smedit.store.archives import unpack
 from smedit.store.results import read_result, write_result
 
+QA = {"format": "zsre", "source": "builtin", "target": "alt"}
+
+
+def made(value):
+    return {"asked": [value], "settings": {"dataset": "qa"}, "dataset_spec": QA}
+
 
 def make_result(results, name, value):
     (results / "runs").mkdir(parents=True, exist_ok=True)
-    write_result({"asked": [value]}, results / f"runs/{name}.json")
+    write_result(made(value), results / f"runs/{name}.json")
 
 
 def packed(results):
@@ -35,8 +41,8 @@ def test_results_are_kept_once_and_come_back(tmp_path, capsys):
     remove_runs(tmp_path)
     make_result(tmp_path, "b", 3)
     assert unpack(tmp_path, lambda name, text: True) == 1  # what is there stays
-    assert read_result(tmp_path / "runs/a.json") == {"asked": [1]}
-    assert read_result(tmp_path / "runs/b.json") == {"asked": [3]}
+    assert read_result(tmp_path / "runs/a.json") == made(1)
+    assert read_result(tmp_path / "runs/b.json") == made(3)
 
 
 def test_the_latest_of_a_result_counts_and_who_asks_may_refuse(tmp_path):
@@ -46,7 +52,7 @@ def test_the_latest_of_a_result_counts_and_who_asks_may_refuse(tmp_path):
     remove_runs(tmp_path)
     assert unpack(tmp_path, lambda name, text: b"1" in text.split(b"checksums")[0]) == 0
     assert unpack(tmp_path, lambda name, text: name == "a") == 1
-    assert read_result(tmp_path / "runs/a.json") == {"asked": [2]}
+    assert read_result(tmp_path / "runs/a.json") == made(2)
 
 
 def test_a_damaged_archive_is_refused_and_nothing_leaves_the_folder(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from smedit.data.fact_files import read_facts
+from smedit.data.fact_files import fact, read_facts
 from smedit.data.facts import Prompt
 from smedit.errors import UserError
 
@@ -118,6 +118,39 @@ def test_every_edit_of_a_chain_is_a_fact(tmp_path):
     assert read.requests[0].edit.other_answer == "Rome"
 
 
+OTHER_SHAPES = {
+    "lists side by side": {"k": {"prompt": ["Osk lives in", "x"], "ground_truth": [["Bonn"], []]}},
+    "several wordings": {"k": [{"prompt": ["Osk lives in", "x"], "ground_truth": "Bonn"}]},
+}
+
+
+@pytest.mark.parametrize("locality", OTHER_SHAPES.values(), ids=OTHER_SHAPES)
+def test_locality_prompts_of_every_shape_are_read(locality, tmp_path):
+    request = read_facts(written(tmp_path, [{**KNOWEDIT, "locality": locality}])).requests[0]
+    assert request.locality == (Prompt("Osk lives in", "Bonn"),)
+    row = {"text": "Osk, born", "labels": "in Bonn", "concept": "osk", "locality": locality}
+    bio = read_facts(written(tmp_path, [row]))
+    assert (bio.form, bio.requests[0].subject, len(bio.requests[0].locality)) == (
+        "wikibio",
+        "osk",
+        1,
+    )
+
+
+def test_the_same_fact_twice_counts_once(tmp_path):
+    read = read_facts(written(tmp_path, [MQUAKE, {**MQUAKE, "case_id": 0}]))
+    assert read.ids == ("7.1", "7.2")
+    assert read.notes[-1] == "2 facts are the same as earlier ones, and are left out"
+
+
+def test_a_fact_in_python_is_that_of_a_file(tmp_path):
+    in_file = read_facts(written(tmp_path, [WHOLE])).requests[0]
+    more = {key: WHOLE[key] for key in WHOLE if key not in ("id", "prompt", "target")}
+    assert fact(WHOLE["prompt"], WHOLE["target"], **more) == in_file
+    with pytest.raises(UserError, match="a fact has no 'paraphrase'; did you mean 'paraphrases'"):
+        fact("a", "b", paraphrase=["c"])
+
+
 def test_an_answer_may_be_the_first_of_many(tmp_path):
     request = read_facts(written(tmp_path, [KNOWEDIT])).requests[0]
     assert request.true_answer == "painter"
@@ -145,6 +178,8 @@ BAD = {
     "a text": ([BARE, "b"], "fact 2: str instead of an object; correct it"),
     "paraphrases": ([{**BARE, "paraphrases": 1}], "field paraphrases: int instead of a list"),
     "locality": ([{**BARE, "locality": ["x"]}], "field locality[0]: str instead of an object"),
+    "no list of prompts": ([{**KNOWEDIT, "locality": {"k": 3}}], "field locality.k: holds no pro"),
+    "no text": ([{**KNOWEDIT, "rephrase": 5}], "field rephrase: int instead of a text"),
     "half a locality": (
         [{**BARE, "locality": [{"prompt": "x"}]}],
         "field locality[0].answer: missing; add it or remove the row",
@@ -174,6 +209,8 @@ def test_files_that_are_no_facts(tmp_path):
 
 
 def test_mixed_scripts_and_a_byte_order_mark_are_taken(tmp_path):
-    row = {"prompt": "首都は", "target": "🦊 أونا"}
+    row = {"prompt": "首都は\u2028", "target": "🦊 أونا"}
     (tmp_path / "facts.json").write_text(json.dumps([row], ensure_ascii=False), "utf-8-sig")
     assert read_facts(tmp_path / "facts.json").requests[0].edit == Prompt("首都は", "🦊 أونا")
+    (tmp_path / "facts.jsonl").write_text(json.dumps(row, ensure_ascii=False), "utf-8")
+    assert len(read_facts(tmp_path / "facts.jsonl").requests) == 1

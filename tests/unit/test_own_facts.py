@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
 from smedit.methods import rule_checksum
 from smedit.models.architectures import last_mlp_outputs
+from smedit.store.files import exchange
 
 OPENED = [name for name in ARCHITECTURES if name != "qwen2"]
 """transformers gives a folder of Qwen2 a tokenizer that reads no list of words."""
@@ -98,6 +100,59 @@ def test_in_bfloat16_too(tmp_path):
         assert torch.equal(logits_of(plain), logits_of(model.language_model.model))
 
 
+def test_the_facts_come_back_whole_and_score_as_before(tmp_path):
+    """Competing answers and all."""
+    model, facts = opened(tmp_path), make_requests(3, competing=True)
+    editor = smedit.train_editor(model, FACTS, batches=1, n_edits=4, **SMALL)
+    found = editor.edit(model, facts, step_size=0.05)
+    found.save(tmp_path / "edited")
+    again = smedit.load_edited(tmp_path / "edited")
+    assert again.facts == tuple(facts)
+    assert str(again.score()) == str(found.score())
+
+
+def test_a_step_size_that_fails_does_not_keep_from_saving(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_size, "CANDIDATES", (1e-3, 1e30))
+    found = edited(opened(tmp_path))
+    assert None in [tried["harm"] for tried in found.how["tried"]]
+    found.save(tmp_path / "edited")
+
+
+def test_the_older_folder_stays_until_the_new_one_is_in_place(tmp_path, monkeypatch):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mark").write_text(name)
+    renamed = Path.rename
+
+    def stopped(path, target):
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return renamed(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", stopped)
+        exchange(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "old/mark").read_text() == "old"
+    exchange(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "old/mark").read_text() == "new"
+    assert names_in(tmp_path) == ["old"]
+
+
+def test_a_folder_named_as_a_model_of_the_catalogue_takes_no_place_of_it(tmp_path):
+    (tmp_path / "resources/models/tiny-llama").mkdir(parents=True)
+    smedit.load_model(save_model(tmp_path / "tiny-llama"))
+    assert not names_in(tmp_path / "resources/models/tiny-llama")
+
+
+def test_a_model_is_asked_by_greedy_decoding_whatever_its_folder_says(tmp_path):
+    folder = save_model(tmp_path / "llama")
+    plain = smedit.load_model(folder).generate("w1 w2 w3", 12)
+    path = folder / "generation_config.json"
+    settings = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    assert smedit.load_model(folder).generate("w1 w2 w3", 12) == plain
+
+
 def test_the_change_alone_is_small_and_needs_the_base(tmp_path):
     found = edited(opened(tmp_path), step_size=0.05)
     found.save(tmp_path / "edited")
@@ -135,7 +190,7 @@ def test_every_method_edits(method, tmp_path):
     assert any(shift.norm() > 0 for shift in found.shifts.values())
 
 
-def test_an_editor_that_was_kept_edits_alike_and_knows_its_model(tmp_path):
+def test_an_editor_that_was_kept_edits_alike_and_knows_its_model(tmp_path, monkeypatch):
     model = opened(tmp_path)
     editor = smedit.train_editor(model, FACTS, batches=1, n_edits=4, **SMALL)
     first = editor.edit(model, FACTS[4:], step_size=0.05)
@@ -144,8 +199,15 @@ def test_an_editor_that_was_kept_edits_alike_and_knows_its_model(tmp_path):
     again = smedit.load_editor(tmp_path / "editor", model).edit(model, FACTS[4:], step_size=0.05)
     for name, shift in first.shifts.items():
         assert torch.equal(again.shifts[name], shift)
+    with monkeypatch.context() as patch:
+        patch.setattr(editors, "rule_checksum", lambda rule: "another")
+        with pytest.raises(UserError, match="shift rule least_squares has changed since; train it"):
+            smedit.load_editor(tmp_path / "editor", model)
     other = smedit.load_model(save_model(tmp_path / "other", seed=1))
-    with pytest.raises(UserError, match="the editor was made for other weights than those of"):
+    with pytest.raises(
+        UserError,
+        match=r"the editor was made for .*llama, and other has another model\.safetensors",
+    ):
         smedit.load_editor(tmp_path / "editor", other)
     deeper = opened(tmp_path, "gpt2")
     with pytest.raises(UserError, match=r"edits model\.layers\.3.* has transformer\.h\.3"):
@@ -275,6 +337,8 @@ def test_a_fact_that_does_not_fit_the_context(tmp_path):
 
 
 BAD_TRAINING = {
+    "the model's": ({"edit_modules": ["x"]}, "unknown setting 'edit_modules'"),
+    "no weights": ({"method": "In context"}, "In context changes no weights, so there is nothing"),
     "method": ({"method": "SMEdt"}, "unknown method 'SMEdt'; did you mean 'SMEdit'?"),
     "setting": ({"meta_Lr": 1}, "unknown setting 'meta_Lr'; did you mean 'meta_lr'?"),
     "value": ({"meta_lr": -1}, "meta_lr: -1.0 is less than or equal to the minimum of 0"),
@@ -458,4 +522,6 @@ def test_a_method_in_a_package_of_its_own(tmp_path, monkeypatch, capsys):
     assert len(rule_checksum("my_own:my_own_shift")) == 64  # a changed rule is another run
     assert call("new-method", "My-Own") == 2
     assert "smedit-my_own is there; name another folder" in capsys.readouterr().err
-    assert call("new-method", "1") == 2
+    for name in ("1", "MEND", "torch"):
+        assert call("new-method", name, "--out", "x") == 2
+    assert "there is a method or a module of that name" in capsys.readouterr().err

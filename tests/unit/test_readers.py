@@ -545,7 +545,7 @@ def test_every_edit_of_a_chain_is_a_row(tmp_path):
         "target_true": {"str": "Rome"},
     }
     chain = [{**edit, "subject": name} for name in ("Osk", "Dorn")]
-    rows = [{"requested_rewrite": chain, "single_hops": []}]
+    rows = [{"requested_rewrite": chain, "single_hops": []}] * 2  # chains share edits
     (tmp_path / "chains.json").write_text(json.dumps(rows))
     spec = {"format": "mquake", "source": "file", "path": str(tmp_path / "chains.json")}
     other = {"format": "zsre", "source": "builtin", "target": "alt"}

@@ -107,16 +107,21 @@ def test_a_configuration_file_stands_alone(tmp_path):
 
 
 def test_what_the_repository_keeps_is_not_run_again(tmp_path):
-    """Though the model has to be made for other runs."""
-    mine = {"mine": {"methods": ["SMEdit", "MALMEN"], "n_edits": 2}}
-    config = {"models": ["tiny-gpt2"], "datasets": ["worldfacts-qa"], "experiments": mine}
+    """Though the model has to be made for other runs; but on other data it is."""
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps([{"prompt": f"Osk {i} is a", "target": "baker"} for i in "abcd"]))
+    spec = {"format": "facts", "source": "file", "path": str(facts), "train_on": "worldfacts-qa"}
+    mine = {"mine": {"methods": ["SMEdit", "MALMEN"], "n_edits": 2, "n_requests": 4}}
+    config = {"models": ["tiny-gpt2"], "datasets": {"own": spec}, "experiments": mine}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    (kept, run), (other, _) = make_plan(completed(config, "mine")).runs.items()
+    plan = make_plan(completed(config, "mine"))
+    (kept, run), (other, _) = plan.runs.items()
     results = tmp_path / "results/mine"
     result, there = results / f"runs/{kept}.json", results / f"runs/{other}.json"
     result.parent.mkdir(parents=True)
-    write_result({"asked": [asdict(m) for m in run.measurements]}, result)
-    pack(results)
+    asked = [asdict(m) for m in run.measurements]
+    write_result({"asked": asked, "dataset_spec": plan.datasets["own"]}, result)
+    pack(results, lambda _: [facts])
     result.unlink()
 
     def jobs():
@@ -127,3 +132,7 @@ def test_what_the_repository_keeps_is_not_run_again(tmp_path):
     targets = [str(path.relative_to(tmp_path)) for path in (result, there)] + [*where]
     assert jobs() == {"run": "1"} and result.is_file()
     assert jobs() == {"run": "1"}  # nor when it lies there already
+    facts.write_text(facts.read_text().replace("baker", "judge"))
+    assert jobs() == {"run": "2"}
+    result.unlink()
+    assert jobs() == {"run": "2"} and not result.exists()

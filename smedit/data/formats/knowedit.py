@@ -6,11 +6,14 @@ from typing import Any
 from smedit.data.facts import EditRequest, Prompt
 from smedit.data.formats import dataset_format
 from smedit.data.row_fields import text_of
+from smedit.errors import UserError
 
 FIELDS = (
     *("prompt", "target_new", "subject", "ground_truth", "rephrase_prompt", "rephrase"),
     *("locality", "locality_prompt", "locality_ground_truth"),
 )
+WIKIBIO = {"text": "prompt", "labels": "target_new", "concept": "subject"}
+"""What the part on biographies calls its fields."""
 
 
 @dataset_format("knowedit", marks=("prompt", "target_new"), fields=FIELDS)
@@ -22,8 +25,8 @@ def knowedit_request(row: Mapping[str, Any], where: str) -> EditRequest:
     row : mapping
         ``prompt`` and ``target_new``. If there are such: ``subject``, ``ground_truth``,
         ``rephrase_prompt`` or ``rephrase``, ``locality`` (kind → prompts with their
-        ``ground_truth``), or ``locality_prompt`` and ``locality_ground_truth``. An answer may be a
-        list, of which the first stands for all.
+        ``ground_truth``), or ``locality_prompt`` and ``locality_ground_truth``. Of a list of
+        answers, or of wordings of a locality prompt, the first stands for all.
     where : str
         File and row, for messages.
 
@@ -35,30 +38,49 @@ def knowedit_request(row: Mapping[str, Any], where: str) -> EditRequest:
     prompt = text_of(row, "prompt", where)
     target = text_of({"target_new": _first(row.get("target_new"))}, "target_new", where)
     true = _first(row.get("ground_truth"))
-    others = row.get("rephrase") or row.get("rephrase_prompt") or ()
-    others = [others] if isinstance(others, str) else others
+    others = row.get("rephrase") or row.get("rephrase_prompt") or []
+    if not isinstance(others, str | list):
+        raise UserError(f"{where}, field rephrase: {type(others).__name__} instead of a text")
     return EditRequest(
         subject=text_of(row, "subject", where) if row.get("subject") else prompt,
         edit=Prompt(prompt, target),
         paraphrases=tuple(
-            Prompt(text_of({"rephrase": other}, "rephrase", where), target) for other in others
+            Prompt(text_of({"rephrase": other}, "rephrase", where), target)
+            for other in ([others] if isinstance(others, str) else others)
         ),
         locality=tuple(
-            Prompt(text_of(entry, "prompt", where, "locality."), answer)
-            for entry in _locality(row)
-            if isinstance(answer := _first(entry.get("ground_truth")), str) and answer.strip()
+            Prompt(text_of({"prompt": _first(text)}, "prompt", where, "locality."), first)
+            for text, answer in _locality(row, where)
+            if isinstance(first := _first(answer), str) and first.strip()
         ),
         true_answer=true if isinstance(true, str) else None,
     )
 
 
-def _locality(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+@dataset_format("wikibio", marks=tuple(WIKIBIO), fields=(*WIKIBIO, "locality"))
+def wikibio_request(row: Mapping[str, Any], where: str) -> EditRequest:
+    """Turn one biography of KnowEdit into an edit request; see `knowedit_request`."""
+    return knowedit_request({WIKIBIO.get(key, key): value for key, value in row.items()}, where)
+
+
+def _locality(row: Mapping[str, Any], where: str) -> Iterator[tuple[Any, Any]]:
+    """Prompt and answer of each entry."""
     if row.get("locality_prompt"):
-        answer = row.get("locality_ground_truth")
-        yield {"prompt": row["locality_prompt"], "ground_truth": answer}
-    kinds = row.get("locality")
-    for entries in kinds.values() if isinstance(kinds, Mapping) else ():
-        yield from (entry for entry in entries if isinstance(entry, Mapping))
+        yield row["locality_prompt"], row.get("locality_ground_truth")
+    kinds = row.get("locality") or {}
+    if not isinstance(kinds, Mapping):
+        raise UserError(f"{where}, field locality: {type(kinds).__name__} instead of an object")
+    for kind, entries in kinds.items():
+        if isinstance(entries, Mapping):  # lists side by side
+            texts, answers = entries.get("prompt"), entries.get("ground_truth")
+            if isinstance(texts, list) and isinstance(answers, list):
+                yield from zip(texts, answers, strict=False)
+            else:
+                yield texts, answers
+        elif isinstance(entries, list) and all(isinstance(each, Mapping) for each in entries):
+            yield from ((each.get("prompt"), each.get("ground_truth")) for each in entries)
+        else:
+            raise UserError(f"{where}, field locality.{kind}: holds no prompts; correct it")
 
 
 def _first(value: Any) -> Any:
