@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -18,10 +18,14 @@ from smedit.errors import UserError
 from smedit.store.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
+    from smedit.data.fact_files import FactFile
     from smedit.editing.edited import EditedModel
     from smedit.editing.models import BaseModel
 
 log = logging.getLogger("smedit")
+
+LEAST_AGREEMENT = 75
+"""Percent; below, a warning says that the neighbours of the facts have changed."""
 
 Model = Annotated[
     str, Option(help="a name (smedit list models), a folder, or OWNER/NAME@REVISION of the hub")
@@ -36,6 +40,7 @@ Facts = Annotated[Path, Option(metavar="FILE", help="facts: JSON, JSONL or CSV")
 Method = Annotated[str, Option(help="smedit list methods")]
 Dataset = Annotated[str, Option(help="what to train on: a name (smedit list datasets) or a file")]
 Batches = Annotated[int, Option(min=0, help="training batches")]
+Force = Annotated[bool, Option("--force", help="replace an earlier one in that folder")]
 BatchSize = Annotated[int, Option(min=1, help="edits in a training batch")]
 
 
@@ -43,13 +48,22 @@ def edit(
     model: Model,
     facts: Facts,
     out: Annotated[Path, Option(help="folder to write the edited model to")],
-    method: Method = "SMEdit",
     editor: Annotated[
         Path | None, Option(metavar="FOLDER", help="an editor of smedit train; else one is trained")
     ] = None,
-    train_on: Dataset = "worldfacts-qa",
-    batches: Batches = 5,
-    n_edits: BatchSize = 32,
+    keep_editor: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="keep the editor that is trained for later edits"),
+    ] = None,
+    method: Annotated[str | None, Option(help="smedit list methods; SMEdit by default")] = None,
+    train_on: Annotated[
+        str | None, Option(help="a dataset or a file to train on; worldfacts-qa by default")
+    ] = None,
+    batches: Annotated[int | None, Option(min=0, help="training batches; 5 by default")] = None,
+    n_edits: Annotated[
+        int | None, Option(min=1, help="edits in a training batch; 32 by default")
+    ] = None,
+    seed: Annotated[int | None, Option(min=0, help="of training; 0 by default")] = None,
     step_size: Annotated[
         float | None, Option(min=0, help="at edit time; else chosen under the bound on harm")
     ] = None,
@@ -57,39 +71,38 @@ def edit(
     only_changes: Annotated[
         bool, Option("--only-changes", help="write the changed matrices alone, not a whole model")
     ] = False,
+    force: Force = False,
     edit_modules: Modules = None,
-    seed: Annotated[int, Option(min=0, help="of training")] = 0,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """Edit facts into a model, and write the edited model."""
+    given = {"method": method, "batches": batches, "n_edits": n_edits, "seed": seed}
+    training = {k: v for k, v in {"dataset": train_on, **given}.items() if v is not None}
+    if editor is not None and (training or keep_editor):
+        what = next(iter(training), "keep_editor").replace("_", "-")
+        raise UserError(f"--editor: an editor that was trained; leave --{what} out")
     with _measured(device):
         from smedit.data.fact_files import read_facts
-        from smedit.editing.edited import NOTES
-        from smedit.editing.editors import check_facts, load_editor, train_editor
+        from smedit.editing.edited import NOTES, check_apart
+        from smedit.editing.editors import FILE, check_facts, load_editor, train_editor
 
-        _check_out(out, NOTES)
+        _check_out(out, NOTES, force)
+        if keep_editor is not None:
+            _check_out(keep_editor, FILE, force)
         read = read_facts(facts)
-        _told(read.form, read.requests, read.notes, facts)
+        _told(read, facts)
         base = _opened(model, edit_modules, device, precision)
+        check_apart(out, base)
         check_facts(base.language_model, read.requests)
-        if editor is not None:
-            trained = load_editor(editor, base)
-        else:
-            trained = train_editor(base, train_on, method, batches, n_edits, seed)
+        trained = load_editor(editor, base) if editor else train_editor(base, **training)
+        if keep_editor is not None:
+            trained.save(keep_editor)
         if trained.trained_on:
             log.info("%s, trained on %s", trained.settings["method"], trained.trained_on)
         edited = trained.edit(base, read.requests, step_size, harm_at_most, read.ids)
         (edited.save if only_changes else edited.save_pretrained)(out)
-        size = edited.how["step_size"]
-        print(f"{len(read.requests)} facts by {trained.settings['method']}, step size", end=" ")
-        print("as trained" if size is None else f"{size:g}")
-        _summary(edited)
-        if edited.harm > harm_at_most:
-            print(
-                f"warning: harm is above {harm_at_most:g}: the model has lost other things; use "
-                "fewer facts, or a smaller step size"
-            )
+        _summary(edited, harm_at_most)
         print(f'{out}  (ask it: smedit ask --edited {out} "{read.requests[0].edit.text}")')
 
 
@@ -100,8 +113,9 @@ def train(
     dataset: Dataset = "worldfacts-qa",
     batches: Batches = 5,
     n_edits: BatchSize = 32,
-    edit_modules: Modules = None,
     seed: Annotated[int, Option(min=0, help="of training")] = 0,
+    force: Force = False,
+    edit_modules: Modules = None,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
@@ -109,7 +123,7 @@ def train(
     with _measured(device):
         from smedit.editing.editors import FILE, train_editor
 
-        _check_out(out, FILE)
+        _check_out(out, FILE, force)
         base = _opened(model, edit_modules, device, precision)
         train_editor(base, dataset, method, batches, n_edits, seed).save(out)
         print(f"{out}  (use it: smedit edit --model {model} --editor {out} --facts FILE --out …)")
@@ -118,7 +132,7 @@ def train(
 def score(
     facts: Facts,
     edited: Annotated[Path | None, Option(metavar="FOLDER", help="what smedit edit wrote")] = None,
-    model: Annotated[str | None, Option(help="or a model, as it is")] = None,
+    model: Annotated[str | None, Option(help="or a model as it is")] = None,
     generate: Annotated[
         int, Option(min=0, help="of so many facts, what the model says by itself")
     ] = 0,
@@ -126,6 +140,7 @@ def score(
         Path | None, Option(metavar="FILE.csv", help="write the row of every fact there")
     ] = None,
     device: Device = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Score facts: a table with a row per fact, and the means."""
     with _measured(device):
@@ -133,22 +148,16 @@ def score(
         from smedit.editing.scoring import score_facts
 
         read = read_facts(facts)
-        _told(read.form, read.requests, read.notes, facts)
-        base, shifts = _either(edited, model, device)
-        scores = score_facts(base.language_model, shifts, read.requests, read.ids)
-        found = scores.table
-        if generate:
-            prompts = [request.edit.text for request in read.requests[:generate]]
-            for name, change in (("says_before", {}), ("says", shifts)):
-                said = [" ".join(base.generate(text, shifts=change).split()) for text in prompts]
-                found[name] = said + [""] * (len(found) - len(said))
-        print(found.round(1).to_string(index=False, max_colwidth=40, na_rep="–"))
+        _told(read, facts)
+        base, shifts = _either(edited, model, device, precision)
+        scores = score_facts(base.language_model, shifts, read.requests, read.ids, generate)
+        print(scores.shown())
         print(scores)
         if table is not None:
             from smedit.store.files import replacing
 
             with replacing(table) as part:
-                found.to_csv(part, index=False)
+                scores.table.round(2).to_csv(part, index=False)
 
 
 def ask(
@@ -158,16 +167,19 @@ def ask(
     device: Device = "auto",
 ) -> None:
     """Ask an edited model: what it says, before and after."""
-    base, shifts = _either(edited, None, device)
+    base, shifts = _either(edited, None, device, "")
     for prompt in text:
         print(prompt)
         for name, change in (("before", {}), ("after", shifts)):
-            print(f"  {name:<7}{' '.join(base.generate(prompt, tokens, change).split())}")
+            said = " ".join(base.generate(prompt, tokens, change).split())
+            print(f"  {name:<7}{said or '(nothing)'}")
 
 
-def _check_out(out: Path, mark: str) -> None:
+def _check_out(out: Path, mark: str, force: bool) -> None:
     """That a folder cannot be written is said before the work, not after."""
     check_replaceable(out, mark)
+    if out.exists() and not force:
+        raise UserError(f"{out}: an earlier one is there; --force replaces it")
     check_writable([str(out.parent)], "--out")
 
 
@@ -181,36 +193,60 @@ def _opened(model: str, edit_modules: list[str] | None, device: str, precision: 
     return load_model(model, edit_modules, device, precision)
 
 
-def _either(edited: Path | None, model: str | None, device: str) -> tuple[BaseModel, dict]:
+def _either(
+    edited: Path | None, model: str | None, device: str, precision: str
+) -> tuple[BaseModel, Mapping[str, Any]]:
     """A base model and a change of its weights, from an edited model or a model as it is."""
-    if (edited is None) == (model is None):
-        raise UserError("name one of the two, --edited or --model")
-    if model is not None:
-        return _opened(model, None, device, "float32"), {}
+    if edited is None:
+        if model is None:
+            raise UserError("name --edited, or a --model as it is")
+        return _opened(model, None, device, precision), {}
     from smedit.editing.edited import load_edited
+    from smedit.editing.models import source_of
 
     found = load_edited(edited, device)
+    if model is not None and source_of(model) != found.base.spec:
+        raise UserError(f"--model: {edited} was made of {found.base.name}, not of {model}")
     return found.base, found.shifts
 
 
-def _told(form: str, requests: tuple, notes: tuple[str, ...], path: Path) -> None:
+def _told(read: FactFile, path: Path) -> None:
     """What was read, and what of it can be scored."""
-    n_paraphrased = sum(bool(request.paraphrases) for request in requests)
-    n_local = sum(bool(request.locality) for request in requests)
+    n_paraphrased = sum(bool(request.paraphrases) for request in read.requests)
+    n_local = sum(bool(request.locality) for request in read.requests)
     log.info(
         "%s: %d facts (format %s), %d with paraphrases, %d with locality prompts",
-        *(path, len(requests), form, n_paraphrased, n_local),
+        *(path, len(read.requests), read.form, n_paraphrased, n_local),
     )
-    for note in notes:
+    for note in read.notes:
         log.warning("%s: %s", path, note)
     for count, what in ((n_paraphrased, "generalization"), (n_local, "specificity")):
         if not count:
             log.info("%s: without such prompts, there is no %s", path, what)
 
 
-def _summary(edited: EditedModel) -> None:
+def _summary(edited: EditedModel, harm_at_most: float) -> None:
+    """What was reached, and whether the bound on harm stood in the way."""
+    size = edited.how["step_size"] or edited.how["trained_step_size"]
+    by = f"{len(edited.facts)} facts by {edited.how['method']}"
+    print(by if size is None else f"{by}, step size {size:.2g}")
     print(edited.score())
-    print(f"  {'harm':<15}{edited.harm:14.2f} nats per token, on prose that no edit touches")
+    print(f"  {'harm':<15}{edited.harm:14.2f} nats per token, on prose that no choice has seen")
+    if edited.harm > harm_at_most:
+        print(
+            f"warning: harm is above {harm_at_most:g}: the model has lost other things; use a "
+            "smaller step size"
+        )
+    kept = edited.score().means.set_index("score")["after"].get("agreement", 100.0)
+    if kept < LEAST_AGREEMENT:
+        print(f"warning: {100 - kept:.0f} % of what is said to locality prompts has changed")
+    best = edited.how["bound_cost"]
+    if best:
+        scores = ", ".join(f"{name} {value:.0f} %" for name, value in best["scores"].items())
+        print(
+            f"the bound on harm decided: {scores} came with harm {best['harm']:.2f}; "
+            "--harm-at-most allows more"
+        )
 
 
 @contextmanager

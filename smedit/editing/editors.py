@@ -16,7 +16,7 @@ from smedit.data.facts import EditRequest
 from smedit.data.readers import load_requests
 from smedit.editing.edited import EditedModel
 from smedit.editing.models import BaseModel
-from smedit.editing.step_size import HARM_AT_MOST, choose_step_size
+from smedit.editing.step_size import HARM_AT_MOST, choose_step_size, lost_to_the_bound
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
 from smedit.engine.in_context import InContext
@@ -118,7 +118,7 @@ class TrainedEditor:
             raise UserError(f"{self.settings['method']} has no step size; leave it out")
         opened = model.language_model
         check_facts(opened, facts)
-        tried = []
+        tried, chosen = [], None
         if step_size is None and isinstance(self._editor, Editor):
             first = trace(opened, self._batch(opened, facts), {})
             chosen, tried = choose_step_size(
@@ -133,9 +133,17 @@ class TrainedEditor:
             "step_size": step_size,
             "tried": [each.as_json() for each in tried],
             "harm_at_most": harm_at_most,
+            "trained_step_size": self.trained_step_size,
+            "bound_cost": cost.as_json() if (cost := lost_to_the_bound(tried, chosen)) else None,
         }
         names = tuple(ids) if ids else tuple(str(i) for i in range(1, len(facts) + 1))
         return EditedModel(model, shifts, tuple(facts), names, how)
+
+    @property
+    def trained_step_size(self) -> float | None:
+        """The mean of the step sizes of all edit modules; None where there are none."""
+        sizes = [w for name, w in self._editor.named_parameters() if name.endswith("step_size")]
+        return torch.cat(sizes).mean().item() if sizes else None
 
     def _batch(self, model: LanguageModel, facts: Sequence[EditRequest]) -> TokenBatch:
         prompts = [fact.edit for fact in facts]

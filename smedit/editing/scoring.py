@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.data.facts import EditRequest
+from smedit.engine import generation
 from smedit.engine.held_out import HarmText
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.scores import Scorer, by_request
@@ -38,7 +39,8 @@ class FactScores:
         (``NAME_before``) and after (``NAME``): ``efficacy`` (the edit prompt), ``exact_match`` (all
         its tokens), ``generalization`` (paraphrases), ``specificity`` (locality prompts), and
         ``agreement``, how much of what is said there is as before. What a fact has no prompts for
-        is empty. See docs/method.md, scores.
+        is empty. Of the facts that were answered by greedy decoding, too: ``says`` and
+        ``generated``, whether that begins with the target. See docs/method.md, scores.
     """
 
     table: pd.DataFrame
@@ -47,12 +49,31 @@ class FactScores:
     def means(self) -> pd.DataFrame:
         """One row per score: ``before``, ``after`` (percent), and of how many ``facts``."""
         rows = []
-        for name in SCORES:
+        for name in (*SCORES, "generated"):
+            if name not in self.table:
+                continue
             after, before = self.table[name], self.table.get(f"{name}_before")
             if after.notna().any():
                 mean_before = 100.0 if before is None else before.mean()
                 rows.append((name, mean_before, after.mean(), int(after.notna().sum())))
         return pd.DataFrame(rows, columns=["score", "before", "after", "facts"])
+
+    def shown(self) -> str:
+        """The table as a terminal shows it: before → after."""
+        columns = {
+            "id": self.table["id"],
+            "prompt": self.table["prompt"].map(lambda text: _cut(text, 34)),
+            "target": self.table["target"].map(lambda text: _cut(text, 14)),
+        }
+        for name in SCORES:
+            before = self.table.get(f"{name}_before", pd.Series(100.0, self.table.index))
+            columns[name[:8]] = [
+                f"{b:.0f}→{a:.0f}" if a == a else "–"
+                for b, a in zip(before, self.table[name], strict=True)
+            ]
+        if "says" in self.table:
+            columns["says"] = self.table["says"].map(lambda text: _cut(text, 30))
+        return pd.DataFrame(columns).to_string(index=False)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -62,7 +83,11 @@ class FactScores:
 
 
 def score_facts(
-    model: LanguageModel, shifts: Shifts, facts: Sequence[EditRequest], ids: Sequence[str]
+    model: LanguageModel,
+    shifts: Shifts,
+    facts: Sequence[EditRequest],
+    ids: Sequence[str],
+    generate: int = 0,
 ) -> FactScores:
     """Score facts on W₀ and on W₀ + shifts.
 
@@ -72,6 +97,8 @@ def score_facts(
         The model, and the change of its weights.
     facts, ids
         What is asked, and what each is called.
+    generate
+        So many facts are answered by greedy decoding, too.
     """
     scorer = Scorer(facts, model.tokenizer)
     before = by_request(scorer.score_unedited(model)[0])
@@ -85,7 +112,19 @@ def score_facts(
         if name not in AFTER_ONLY:
             columns[f"{name}_before"] = _percent(before, metric, scores, len(facts))
         columns[name] = _percent(after, metric, scores, len(facts))
+    if generate:
+        rest = len(facts) - len(facts[:generate])
+        for end, change in (("_before", {}), ("", shifts)):
+            found = generation.generate(model, change, facts[:generate], model.tokenizer)
+            texts = (model.tokenizer.decode(each["tokens"]) for each in found)
+            columns[f"says{end}"] = [" ".join(text.split()) for text in texts] + [""] * rest
+            values = [100.0 * each["answered"] for each in found]
+            columns[f"generated{end}"] = values + [float("nan")] * rest
     return FactScores(pd.DataFrame(columns))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _percent(

@@ -60,6 +60,18 @@ class Tried:
         return f"{size:>10}{scores}   harm {self.harm:6.2f}"
 
 
+MATTERS = 5.0
+"""Points by which the bound must have cost the objective to be told."""
+
+
+def lost_to_the_bound(tried: Sequence[Tried], chosen: Tried | None) -> Tried | None:
+    """The best step size, if the bound on harm stood against it and it is clearly better."""
+    best = max(tried, key=lambda each: each.objective, default=None)
+    if best is None or chosen is None or best.objective <= chosen.objective + MATTERS:
+        return None
+    return best
+
+
 def choose_step_size(
     model: LanguageModel,
     facts: Sequence[EditRequest],

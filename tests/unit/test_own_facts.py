@@ -253,6 +253,13 @@ def test_the_best_scores_within_the_bound_are_chosen(monkeypatch):
     assert chosen.objective == max(t.objective for t in tried if t.harm <= 0.5)
 
 
+def test_what_the_bound_cost_is_told(monkeypatch):
+    chosen, tried = choose(monkeypatch, lambda s: min(100, s * 2e5), lambda s: s * 1e4)
+    assert step_size.lost_to_the_bound(tried, chosen).objective == 100
+    chosen, tried = choose(monkeypatch, lambda s: min(100, s * 2e5), lambda _: 0.0)
+    assert step_size.lost_to_the_bound(tried, chosen) is None
+
+
 def test_where_the_largest_step_size_does_no_harm_larger_ones_are_tried(monkeypatch):
     chosen, tried = choose(monkeypatch, lambda s: s * 100, lambda s: s)
     assert max(t.step_size or 0 for t in tried) > 0.5 > chosen.step_size > 0.3
@@ -385,8 +392,13 @@ def test_from_facts_to_answers(facts, tmp_path, capsys):
     assert call(*edit) == 0
     output = capsys.readouterr().out
     assert "8 facts by SMEdit, step size" in output
-    assert "nats per token, on prose that no edit touches" in output
-    assert call(*edit, "--only-changes") == 0  # over the older one
+    assert "nats per token, on prose that no choice has seen" in output
+    none = ("edit", "--model", model, "--facts", facts, "--editor", "none", "--out", "other")
+    assert call(*none) == 2
+    assert "none/editor.safetensors: there is no editor; make one" in capsys.readouterr().err
+    assert call(*edit) == 2
+    assert "edited: an earlier one is there; --force replaces it" in capsys.readouterr().err
+    assert call(*edit, "--only-changes", "--force") == 0
     assert call("ask", "--edited", "edited", "w1 w2", "w3") == 0
     output = capsys.readouterr().out
     assert output.count("  before ") == output.count("  after  ") == 2
@@ -395,6 +407,7 @@ def test_from_facts_to_answers(facts, tmp_path, capsys):
     assert "efficacy" in capsys.readouterr().out
     header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert header.startswith("id,prompt,target,efficacy_before,efficacy,") and len(rows) == 8
+    assert header.endswith("says_before,generated_before,says,generated")
     assert call(*score, "--model", model) == 0
 
 
@@ -402,10 +415,6 @@ REFUSED = {
     "no facts": (
         ["--facts", "none.json"],
         "none.json: No such file or directory; correct the path",
-    ),
-    "no editor": (
-        ["--editor", "none"],
-        "none/editor.safetensors: there is no editor; make one wit",
     ),
     "no model": (["--model", "smollm"], "unknown model 'smollm'; did you mean 'smollm2-135m'?"),
     "no commit": (
@@ -415,6 +424,9 @@ REFUSED = {
     "a device": (["--device", "gpu"], "--device: 'gpu' is unknown; use cpu, cuda or auto"),
     "a precision": (["--precision", "int8"], "--precision: 'int8' is unknown; use float32 or bfl"),
     "a number": (["--step-size", "-1"], "--step-size: Input should be greater than or equal to 0"),
+    "both": (["--editor", "x"], "--editor: an editor that was trained; leave --method out"),
+    "no step size": (["--step-size", "1", "--method", "FT-L"], "FT-L has no step size; leave it"),
+    "the base": (["--out", "mine/edited"], "there is the model that is edited; name another"),
     "another folder": (
         ["--out", "mine"],
         "mine is there and holds no smedit/edit.json; move it or",
