@@ -25,8 +25,8 @@ SMEDIT = """\
 # Runs smedit, notes in the job's log whether there is a warm start, and has mishaps.
 echo "warm start [$SMEDIT_WARM_START]"
 case "$*" in
-    choose\\ *--model\\ tiny-llama*) mkdir {folder}/hung 2> /dev/null && exec sleep 600 ;;
-    run\\ *{group}*)
+    job\\ choose\\ *--model\\ tiny-llama*) mkdir {folder}/hung 2> /dev/null && exec sleep 600 ;;
+    job\\ run\\ *{group}*)
         echo "$SLURM_JOB_ID" >> {folder}/group
         test -e {folder}/broken || printf "%s\\n" "$*" > {folder}/broken
         if [ "$*" = "$(cat {folder}/broken)" ] && ! [ -e {folder}/mended ]; then

@@ -20,7 +20,7 @@ SMEDIT = """\
 #!/bin/sh
 # Runs smedit, but of the runs only as many as there are folders `let…`. The others hang.
 case "$*" in
-    run\\ *)
+    job\\ run\\ *)
         for let in {folder}/let*; do
             rmdir "$let" 2> /dev/null && exec {smedit} "$@"
         done
