@@ -22,6 +22,7 @@ app = Typer(no_args_is_help=True, help="Edit facts in a language model, and meas
 for name, command in people.COMMANDS.items():
     app.command(name, no_args_is_help=name != "show")(command)
 jobs = Typer(no_args_is_help=True, help="What the workflow's rules call.", **PLAIN)
+jobs.callback()(job.say_where)
 for name, command in job.COMMANDS.items():
     jobs.command(name)(command)
 app.add_typer(jobs, name="job")

@@ -128,6 +128,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+def say_where() -> None:
+    """A cluster's job writes its number into its log."""
+    if "SLURM_JOB_ID" in os.environ:
+        log.info("SLURM job %s on %s", os.environ["SLURM_JOB_ID"], socket.gethostname())
+
+
 class Forwarded(Exception):  # noqa: N818 - a way out of a command, not an error
     """Another process has run the command; with its exit status."""
 
@@ -140,8 +146,6 @@ def _warm(context: Context) -> None:
     status = warm_start.forward(context.obj)
     if status is not None:
         raise Forwarded(status)
-    if "SLURM_JOB_ID" in os.environ:
-        log.info("SLURM job %s on %s", os.environ["SLURM_JOB_ID"], socket.gethostname())
 
 
 def _check(option: str, settings: Any, kind: str) -> None:
