@@ -24,6 +24,15 @@ SCORES = {
 }
 """Score of a fact → its metric, and the scores of a prompt that stand for it."""
 
+HEADINGS = {
+    "efficacy": "effic.",
+    "exact_match": "exact",
+    "generalization": "gener.",
+    "specificity": "specif.",
+    "agreement": "agree.",
+}
+"""Score → its heading in a terminal."""
+
 AFTER_ONLY = ("agreement",)
 """Before any edit it is 100 %."""
 
@@ -67,7 +76,7 @@ class FactScores:
         }
         for name in SCORES:
             before = self.table.get(f"{name}_before", pd.Series(100.0, self.table.index))
-            columns[name[:8]] = [
+            columns[HEADINGS[name]] = [
                 f"{b:.0f}→{a:.0f}" if a == a else "–"
                 for b, a in zip(before, self.table[name], strict=True)
             ]
