@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from smedit.cli.listed import check, list_names, pack, show
 from smedit.cli.new_method import new_method
+from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
 from smedit.errors import UserError
 from smedit.store.files import check_replaceable, check_writable
 
@@ -55,19 +56,23 @@ def edit(
         Path | None,
         Option(metavar="FOLDER", help="keep the editor that is trained for later edits"),
     ] = None,
-    method: Annotated[str | None, Option(help="smedit list methods; SMEdit by default")] = None,
+    method: Annotated[str | None, Option(help=f"smedit list methods; {METHOD} by default")] = None,
     train_on: Annotated[
-        str | None, Option(help="a dataset or a file to train on; worldfacts-qa by default")
+        str | None, Option(help=f"a dataset or a file to train on; {TRAIN_ON} by default")
     ] = None,
-    batches: Annotated[int | None, Option(min=0, help="training batches; 5 by default")] = None,
+    batches: Annotated[
+        int | None, Option(min=0, help=f"training batches; {BATCHES} by default")
+    ] = None,
     n_edits: Annotated[
-        int | None, Option(min=1, help="edits in a training batch; 32 by default")
+        int | None, Option(min=1, help=f"edits in a training batch; {N_EDITS} by default")
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="of training; 0 by default")] = None,
     step_size: Annotated[
         float | None, Option(min=0, help="at edit time; else chosen under the bound on harm")
     ] = None,
-    harm_at_most: Annotated[float, Option(min=0, help="the bound, in nats per token")] = 0.5,
+    harm_at_most: Annotated[
+        float, Option(min=0, help="the bound, in nats per token")
+    ] = HARM_AT_MOST,
     only_changes: Annotated[
         bool, Option("--only-changes", help="write the changed matrices alone, not a whole model")
     ] = False,
@@ -109,10 +114,10 @@ def edit(
 def train(
     model: Model,
     out: Annotated[Path, Option(help="folder to write the editor to")],
-    method: Method = "SMEdit",
-    dataset: Dataset = "worldfacts-qa",
-    batches: Batches = 5,
-    n_edits: BatchSize = 32,
+    method: Method = METHOD,
+    dataset: Dataset = TRAIN_ON,
+    batches: Batches = BATCHES,
+    n_edits: BatchSize = N_EDITS,
     seed: Annotated[int, Option(min=0, help="of training")] = 0,
     force: Force = False,
     edit_modules: Modules = None,

@@ -14,9 +14,10 @@ import torch
 from smedit.data.fact_files import read_facts
 from smedit.data.facts import EditRequest
 from smedit.data.readers import load_requests
+from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
 from smedit.editing.edited import EditedModel
 from smedit.editing.models import BaseModel
-from smedit.editing.step_size import HARM_AT_MOST, choose_step_size, lost_to_the_bound
+from smedit.editing.step_size import choose_step_size, lost_to_the_bound
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
 from smedit.engine.in_context import InContext
@@ -38,12 +39,6 @@ from smedit.store.tensor_files import load_tensors, save_tensors
 log = logging.getLogger("smedit")
 
 FILE = "editor.safetensors"
-
-TRAIN_ON = "worldfacts-qa"
-"""Where an editor is trained if nothing is said: the suite's own facts."""
-
-BATCHES, N_EDITS = 5, 32
-"""How much: the study's size (`config/reference.yaml`)."""
 
 OF_THE_MODEL = {"model", "edit_modules", "precision", "threads"}
 """Settings that an opened model brings."""
@@ -206,7 +201,7 @@ def _brief(names: Sequence[str]) -> str:
 def train_editor(
     model: BaseModel,
     dataset: str | Path | Sequence[EditRequest] = TRAIN_ON,
-    method: str = "SMEdit",
+    method: str = METHOD,
     batches: int = BATCHES,
     n_edits: int = N_EDITS,
     seed: int = 0,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smedit.data.facts import EditRequest
+from smedit.editing.defaults import HARM_AT_MOST
 from smedit.editing.scoring import Harm, Scored
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.errors import DivergedError
@@ -27,9 +28,6 @@ REFINEMENTS = 3
 the next one. While there is no next one, larger ones are tried first, up to `LARGEST`."""
 
 LARGEST = 1.0
-
-HARM_AT_MOST = 0.5
-"""Nats per token: the bound of the study's comparison (`workflow/claims.yaml`)."""
 
 
 @dataclass(frozen=True)
