@@ -131,17 +131,20 @@ class Plan:
         ----------
         chosen
             ``SEARCH MODEL`` → variant → what was chosen. Without it, a row that takes its values
-            from a search has none of them, and no run where it takes the search's own.
+            from a search has none of them, and no run where it takes the search's own. A choice
+            that is not in it is not made yet: such a row has no run.
         """  # noqa: D205
         rows = []
         for row in self.rows:
             item, run, values = row.asked, row.run, {}
             if row.chosen:
-                at = f"{row.chosen.search} {item.settings.model}"
-                values = dict.fromkeys(row.chosen.names)
-                if chosen is not None:
-                    values = dict(chosen[at][row.chosen.variant])
+                of_search = (chosen or {}).get(f"{row.chosen.search} {item.settings.model}", {})
+                values = of_search.get(row.chosen.variant)
+                if values is not None:
                     run = next((p.run for p in row.points if p.values == values), run)
+                elif chosen is not None:
+                    run = ""
+                values = values or dict.fromkeys(row.chosen.names)
             rows.append(
                 {
                     "experiment": item.experiment,

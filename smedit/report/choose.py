@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 from smedit.errors import UserError
 from smedit.plan.plan import Point, Search
 from smedit.report.metrics import is_headline
-from smedit.report.results import Result, evaluation_of
+from smedit.report.results import Result, evaluation_of, has_evaluation
 from smedit.report.statistics import harm, mean_with_interval
 
 COLUMNS = ["search", "model", "variant", "values", "objective", "harm", "allowed", "chosen", "n"]
@@ -55,6 +56,16 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
         best = max(mine, key=lambda r: (r["harm"] <= bound, _rank(r, bound)))
         rows += [r | {"allowed": r["harm"] <= bound, "chosen": r is best} for r in mine]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def settled(search: Search, results: Mapping[str, Result]) -> Search:
+    """The part of a search whose variants have all their points measured."""
+    done = {
+        variant: points
+        for variant, points in search.points.items()
+        if all(has_evaluation(results.get(p.run), vars(p.measurement)) for p in points)
+    }
+    return replace(search, points=done)
 
 
 def _rank(row: Mapping[str, Any], bound: float) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.plan.plan import make_plan
-from smedit.report.choose import choose, chosen_values
-from smedit.report.results import check_chosen, read_chosen, read_runs
+from smedit.plan.plan import Plan, make_plan
+from smedit.report.choose import choose, chosen_values, settled
+from smedit.report.results import measured_rows, read_runs
 from smedit.report.tables import TABLES, Found, make
 from smedit.store.files import replacing
 from smedit.store.sums import check_sums, write_sums
@@ -24,8 +24,16 @@ def choose_values(config: Mapping[str, Any], search: str, model: str) -> dict[st
     return {"search": search, "model": model, "chosen": chosen_values(table)}
 
 
-def write_tables(config: Mapping[str, Any]) -> None:
+def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
     """Read all results of a configuration, and write every table.
+
+    Parameters
+    ----------
+    config
+        The configuration, completed.
+    all_done
+        Whether every run must be done. Else the tables have what is there: a search has chosen for
+        a variant once all its points are measured, and what waits for a choice is left out.
 
     Raises
     ------
@@ -33,14 +41,7 @@ def write_tables(config: Mapping[str, Any]) -> None:
         If a result is missing or damaged, or a table cannot be written.
     """
     plan, folder = make_plan(config), Path(config["results_dir"])
-    results = read_runs(plan, folder, plan.runs)
-    rows = plan.resolved(read_chosen(plan, folder))
-    check_chosen(plan, folder, rows, results)
-    found = Found(
-        rows,
-        results,
-        [choose(search, results) for search in plan.searches.values()],
-    )
+    found = _found(plan, folder, all_done)
     files = []
     for name in TABLES:
         files.append(folder / f"{name}.csv")
@@ -48,6 +49,15 @@ def write_tables(config: Mapping[str, Any]) -> None:
             table = make(name, found)
             table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     write_sums(folder / "tables.sha256", files)
+
+
+def _found(plan: Plan, folder: Path, all_done: bool) -> Found:
+    results = read_runs(plan, folder, plan.runs, all_done)
+    searches, chosen = [], {}
+    for search in plan.searches.values():
+        searches.append(choose(search if all_done else settled(search, results), results))
+        chosen[f"{search.name} {search.model}"] = chosen_values(searches[-1])
+    return Found(measured_rows(plan, folder, chosen, results, all_done), results, searches)
 
 
 def draw_figures(config: Mapping[str, Any]) -> None:

@@ -10,13 +10,22 @@ from smedit.errors import UserError
 from smedit.plan.plan import Plan
 from smedit.plan.settings import Measurement, complete, declared
 from smedit.store.files import refuse
-from smedit.store.results import read_result, result_with
+from smedit.store.results import read_result
 
 Result = Mapping[str, Any]
 
 
-def read_runs(plan: Plan, folder: Path, names: Iterable[str]) -> dict[str, Result]:
+def read_runs(
+    plan: Plan, folder: Path, names: Iterable[str], all_done: bool = True
+) -> dict[str, Result]:
     """Name of a run → its result.
+
+    Parameters
+    ----------
+    plan, folder, names
+        The runs that are wanted, and the folder of the results.
+    all_done
+        Whether each must be there; else those that are not are left out.
 
     Raises
     ------
@@ -27,6 +36,8 @@ def read_runs(plan: Plan, folder: Path, names: Iterable[str]) -> dict[str, Resul
     problems = []
     for name in names:
         path = folder / "runs" / f"{name}.json"
+        if not (all_done or path.exists()):
+            continue
         try:
             result = read_result(path)
             if result.get("identity") != plan.runs[name].identity:
@@ -39,28 +50,33 @@ def read_runs(plan: Plan, folder: Path, names: Iterable[str]) -> dict[str, Resul
     return results
 
 
-def read_chosen(plan: Plan, folder: Path) -> dict[str, dict[str, Any]]:
-    """``SEARCH MODEL`` → variant → chosen values; see `Plan.resolved`."""
-    return {
-        f"{name} {model}": result_with("chosen", folder / f"chosen/{name}_{model}.json")["chosen"]
-        for name, model in plan.searches
-    }
-
-
-def check_chosen(
+def measured_rows(
     plan: Plan,
     folder: Path,
-    rows: Iterable[Mapping[str, Any]],
+    chosen: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, Result],
-) -> None:
-    """Refuse a result that was made with other values than a search has chosen by now."""
-    for row in rows:
-        chosen = plan.runs[row["run"]].chosen
+    all_done: bool = True,
+) -> list[dict[str, Any]]:
+    """What was asked for (see `Plan.resolved`), and is there.
+
+    Raises
+    ------
+    UserError
+        If a result was made with other values than a search has chosen by now; or where all must
+        be done, if one lacks what is asked of it.
+    """
+    rows = []
+    for row, planned in zip(plan.resolved(chosen), plan.rows, strict=True):
+        result = results.get(row["run"])
+        if not all_done and not has_evaluation(result, row):
+            continue
+        rows.append(row)
         used = results[row["run"]]["settings"]
-        for name in chosen.names if chosen else ():
+        for name in planned.chosen.names if planned.chosen else ():
             if name in used and used[name] != row[name]:
                 path = folder / "runs" / f"{row['run']}.json"
                 refuse(path, f"made with {name} {used[name]}, not {row[name]}")
+    return rows
 
 
 def evaluation_of(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,8 +94,21 @@ def evaluation_of(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any
     UserError
         If it has none.
     """
+    found = _evaluation(result, values)
+    if found is None:
+        wanted = {name: values[name] for name in declared(Measurement)}
+        raise UserError(f"a run was not measured as {wanted}; run the same command again")
+    return found
+
+
+def has_evaluation(result: Result | None, values: Mapping[str, Any]) -> bool:
+    """Whether there is such a result, with such an evaluation."""
+    return result is not None and _evaluation(result, values) is not None
+
+
+def _evaluation(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
     wanted = {name: values[name] for name in declared(Measurement)}
     for evaluation in result["evaluations"]:
         if complete(evaluation["measurement"], Measurement) == wanted:
             return evaluation
-    raise UserError(f"a run was not measured as {wanted}; run the same command again")
+    return None
