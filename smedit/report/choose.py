@@ -21,8 +21,12 @@ from smedit.report.metrics import is_headline
 from smedit.report.results import Result, evaluation_of, has_evaluation
 from smedit.report.statistics import harm, mean_with_interval
 
-COLUMNS = ["search", "model", "variant", "values", "objective", "harm", "allowed", "chosen", "n"]
-"""Of the table of a search: ``values`` is what was tried, ``n`` how many runs it was tried in."""
+COLUMNS = [
+    *("search", "model", "variant", "values", "objective", "unedited", "harm", "allowed"),
+    *("chosen", "n"),
+]
+"""Of the table of a search: ``values`` is what was tried, ``unedited`` the unedited model's
+objective, ``n`` how many runs it was tried in."""
 
 
 def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
@@ -48,6 +52,7 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
                     **{"search": search.name, "model": search.model, "variant": variant},
                     "values": dict(values),
                     "objective": fmean(m[0] for m in measured),
+                    "unedited": fmean(m[2] for m in measured),
                     "harm": fmean(m[1] for m in measured),
                     "n": len(measured),
                 }
@@ -72,22 +77,36 @@ def _rank(row: Mapping[str, Any], bound: float) -> float:
     return row["objective"] if row["harm"] <= bound else -row["harm"]
 
 
-def _measured(search: Search, result: Result, point: Point) -> tuple[float, float]:
-    """Objective in percent and harm of one point; the worst if it diverged."""
+def _measured(search: Search, result: Result, point: Point) -> tuple[float, float, float]:
+    """Objective in percent and harm of one point, the worst if it diverged; and the objective of
+    the unedited model.
+    """  # noqa: D205
     evaluation = evaluation_of(result, vars(point.measurement))
-    if evaluation["diverged"]:
-        return -math.inf, math.inf
     first, last = evaluation["points"][0], evaluation["points"][-1]
-    values = []
-    for name in search.objective["mean_of"]:
-        rows = [s["rows"] for s in last["scores"] if is_headline(name, s["metric"], s["score"])]
-        if not rows or not any(rows[0]):
-            raise UserError(f"search {search.name}: the run {point.run} has no {name} to choose by")
-        values.append(mean_with_interval(rows[0])["value"])
-    return fmean(values), harm(last["text"], first["text"][0])["value"]
+
+    def objective(of: Mapping[str, Any]) -> float:
+        values = []
+        for name in search.objective["mean_of"]:
+            rows = [s["rows"] for s in of["scores"] if is_headline(name, s["metric"], s["score"])]
+            if not rows or not any(rows[0]):
+                what = f"the run {point.run} has no {name} to choose by"
+                raise UserError(f"search {search.name}: {what}")
+            values.append(mean_with_interval(rows[0])["value"])
+        return fmean(values)
+
+    if evaluation["diverged"]:
+        return -math.inf, math.inf, objective(first)
+    return objective(last), harm(last["text"], first["text"][0])["value"], objective(first)
+
+
+def within_bound(table: pd.DataFrame) -> dict[str, bool]:
+    """Variant → whether what was chosen keeps the bound, and is better than the unedited model."""
+    chosen = table[table.chosen.astype(bool)]
+    better = chosen.allowed & (chosen.objective > chosen.unedited)
+    return dict(zip(chosen.variant, map(bool, better), strict=True))
 
 
 def chosen_values(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Variant → chosen values."""
-    chosen = table[table.chosen]
+    chosen = table[table.chosen.astype(bool)]
     return dict(zip(chosen.variant, chosen["values"], strict=True))

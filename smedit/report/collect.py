@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 
 from smedit.plan.plan import Plan, make_plan
-from smedit.report.choose import choose, chosen_values, settled
+from smedit.report.choose import choose, chosen_values, settled, within_bound
 from smedit.report.results import measured_rows, read_runs
 from smedit.report.tables import TABLES, Found, make
-from smedit.store.files import replacing
+from smedit.store.files import replacing, suite_path
 from smedit.store.sums import check_sums, write_sums
+
+BENCHMARK = "results/benchmark.csv"
 
 
 def choose_values(config: Mapping[str, Any], search: str, model: str) -> dict[str, Any]:
@@ -53,11 +55,19 @@ def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
 
 def _found(plan: Plan, folder: Path, all_done: bool) -> Found:
     results = read_runs(plan, folder, plan.runs, all_done)
-    searches, chosen = [], {}
+    searches, chosen, within = [], {}, {}
     for search in plan.searches.values():
         searches.append(choose(search if all_done else settled(search, results), results))
-        chosen[f"{search.name} {search.model}"] = chosen_values(searches[-1])
-    return Found(measured_rows(plan, folder, chosen, results, all_done), results, searches)
+        at = f"{search.name} {search.model}"
+        chosen[at], within[at] = chosen_values(searches[-1]), within_bound(searches[-1])
+    rows = measured_rows(plan, folder, chosen, within, results, all_done)
+    return Found(rows, results, searches, benchmark())
+
+
+def benchmark() -> pd.DataFrame | None:
+    """What ``make bench`` measured, as it was committed or measured last; None without it."""
+    path = suite_path(BENCHMARK)
+    return pd.read_csv(path) if path.is_file() else None
 
 
 def draw_figures(config: Mapping[str, Any]) -> None:

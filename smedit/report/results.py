@@ -54,10 +54,23 @@ def measured_rows(
     plan: Plan,
     folder: Path,
     chosen: Mapping[str, Mapping[str, Any]],
+    within: Mapping[str, Mapping[str, bool]],
     results: Mapping[str, Result],
     all_done: bool = True,
 ) -> list[dict[str, Any]]:
     """What was asked for (see `Plan.resolved`), and is there.
+
+    Each row has ``within_bound``, too: whether the values that a search chose for it keep its
+    bound and are better than the unedited model; None where none did.
+
+    Parameters
+    ----------
+    plan, folder, results
+        The plan, the folder of its results, and these by name.
+    chosen, within
+        ``SEARCH MODEL`` → variant → what was chosen, and whether it keeps the bound.
+    all_done
+        Whether all must be there.
 
     Raises
     ------
@@ -70,9 +83,11 @@ def measured_rows(
         result = results.get(row["run"])
         if not all_done and not has_evaluation(result, row):
             continue
-        rows.append(row)
+        choice = planned.chosen
+        of_search = within.get(f"{choice.search} {row['model']}", {}) if choice else {}
+        rows.append(row | {"within_bound": of_search.get(choice.variant) if choice else None})
         used = results[row["run"]]["settings"]
-        for name in planned.chosen.names if planned.chosen else ():
+        for name in choice.names if choice else ():
             if name in used and used[name] != row[name]:
                 path = folder / "runs" / f"{row['run']}.json"
                 refuse(path, f"made with {name} {used[name]}, not {row[name]}")

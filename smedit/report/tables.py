@@ -12,15 +12,15 @@ import pandas as pd
 
 from smedit.models.module_names import compact
 from smedit.plan.settings import Settings, all_settings, complete, declared, without_effect
+from smedit.report import at_budget, choose, statistics
 from smedit.report import claims as claims_module
-from smedit.report import statistics
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.report.results import Result, evaluation_of
 from smedit.report.statistics import INTERVAL
 
 log = logging.getLogger("smedit")
 
-PLACE = ["experiment", "variant", *all_settings(), "run", "search"]
+PLACE = ["experiment", "variant", *all_settings(), "run", "search", "within_bound"]
 """What every row of a table says of where it belongs."""
 
 
@@ -36,11 +36,14 @@ class Found:
         Name of a run → its result.
     searches
         The table of every search.
+    benchmark
+        What ``make bench`` measured, if anything.
     """
 
     rows: Sequence[Mapping[str, Any]]
     results: Mapping[str, Result]
     searches: Sequence[pd.DataFrame] = ()
+    benchmark: pd.DataFrame | None = None
     _scores: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     @cached_property
@@ -270,7 +273,7 @@ def training(found: Found) -> Iterator[Mapping[str, Any]]:
             yield {"run": name, "step": number, **named}
 
 
-@table("search", "model", "variant", "values", "objective", "harm", "allowed", "chosen", "n")
+@table(*choose.COLUMNS)
 def chosen(found: Found) -> Iterator[Mapping[str, Any]]:
     """Every point of every search, with its objective (percent), its harm, and whether it won."""
     for searched in found.searches:
@@ -326,7 +329,7 @@ SUMMARY = [f"{name}{end}" for name in (*HEADLINE, "harm") for end in ("", "_low"
 @table(
     *PLACE[:2],
     *(name for name in all_settings() if name not in ("seed", "generate")),
-    *("seeds", "requests", *SUMMARY, "drift"),
+    *("within_bound", "seeds", "requests", *SUMMARY, "drift"),
     *(f"unedited_{name}" for name in HEADLINE[:3]),
     *("seconds", "memory_mb", "diverged"),
 )
@@ -409,7 +412,7 @@ CLAIMS = [
 @table("id", "claim", "where", "score", "margin", "verdict", *CLAIMS)
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
     """The paper's claims with their verdicts; see `workflow/claims.yaml`."""
-    return claims_module.judged(found.scores_table)
+    return claims_module.judged(found.scores_table, found.benchmark)
 
 
 @table(
@@ -419,3 +422,16 @@ def claims(found: Found) -> Iterator[Mapping[str, Any]]:
 def primary(found: Found) -> Iterator[Mapping[str, Any]]:
     """The study's primary comparisons, tested; see `workflow/claims.yaml`."""
     return claims_module.primary(found.scores_table)
+
+
+@table(
+    *(*at_budget.GROUP, "dataset", "budget", "objective", "chosen", "same_choice", "value"),
+    *("ci_low", "ci_high", "harm", "harm_low", "harm_high", "above_budget", "unedited", "seeds"),
+)
+def at_budgets(found: Found) -> Iterator[Mapping[str, Any]]:
+    """The best within each budget of harm, by each objective: chosen on ``tune``, reported here.
+
+    ``same_choice``: the share of the resamples that choose the same values; ``above_budget``:
+    whether the harm beside the reported requests breaks the budget.
+    """
+    return at_budget.at_budgets(found)

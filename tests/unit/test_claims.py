@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from smedit.plan.config_files import read_file
-from smedit.report import claims, statistics
+from smedit.report import claims, sides, statistics, timed
 
-RULES = claims.rules()
+RULES = sides.rules()
 
 
 def found(mean, half, seeds=3):
@@ -61,8 +61,8 @@ def scores_of(experiment, variant, seeds, value, harm=0.1, rows="eval", **more):
     common = {
         **{"experiment": experiment, "variant": variant, "model": "m", "dataset": "d"},
         **{"rows": rows, "train_batches": 5, "n_edits": 4, "protocol": "batch", "edit_steps": 1},
-        **dict.fromkeys(claims.STRENGTHS),
-        "diverged": None,
+        **dict.fromkeys(sides.STRENGTHS),
+        **{"diverged": None, "within_bound": None},
         "batches": 2,
         **more,
     }
@@ -83,9 +83,9 @@ def scores_of(experiment, variant, seeds, value, harm=0.1, rows="eval", **more):
 
 
 def compared(rows, experiment, a, b):
-    points = claims.last_points(pd.DataFrame(rows))
-    sides = {"a": {"variant": a}, "b": {"variant": b}}
-    return claims.compare(points, {"experiment": experiment, **sides}, "generalization")
+    points = sides.last_points(pd.DataFrame(rows))
+    pair = {"a": {"variant": a}, "b": {"variant": b}}
+    return claims.compare(points, {"experiment": experiment, **pair}, "generalization")
 
 
 def test_differences_are_paired_by_seed():
@@ -108,18 +108,18 @@ def test_step_sizes_are_chosen_on_tune_rows_within_the_budget():
     for lr, value, harm in ((1e-4, 40.0, 0.1), (1e-3, 60.0, 0.3), (1e-2, 90.0, 2.0)):
         for part in ("tune", "eval"):
             rows += scores_of("e", "one", 3, value - 30 * (part == "eval"), harm, part, edit_lr=lr)
-    points = claims.last_points(pd.DataFrame(rows))
-    reached = claims.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    points = sides.last_points(pd.DataFrame(rows))
+    reached = sides.side(points, {"experiment": "e", "variant": "one"}, "generalization")
     assert reached.value.tolist() == pytest.approx([30, 30 + 1 / 9, 30 + 2 / 9])
     broken = [r | {"value": 5.0} if r["metric"] == "harm" and r["stage"] else r for r in rows]
-    points = claims.last_points(pd.DataFrame(broken))
-    reached = claims.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    points = sides.last_points(pd.DataFrame(broken))
+    reached = sides.side(points, {"experiment": "e", "variant": "one"}, "generalization")
     assert reached.value.tolist() == [20.0] * 3  # the unedited model is a candidate, too
 
 
 def test_a_configuration_that_asks_for_none_of_it_has_no_claims():
-    assert list(claims.judged(pd.DataFrame(scores_of("mine", "one", 1, 50.0)))) == []
-    judged = list(claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0))))
+    assert list(claims.judged(pd.DataFrame(scores_of("mine", "one", 1, 50.0)), None)) == []
+    judged = list(claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0)), None))
     assert {row["id"] for row in judged} == set(RULES["claims"])
     assert {row["verdict"] for row in judged} == {"not tested here"}
 
@@ -157,3 +157,39 @@ def test_the_smallest_effect_is_found_four_times_out_of_five():
     effect = np.mean([statistics.smallest_effect(rng.normal(size=5)) for _ in range(4000)])
     found = stats.ttest_1samp(rng.normal(effect, size=(4000, 5)), 0, axis=1).pvalue < 0.05
     assert 0.74 <= found.mean() <= 0.90
+
+
+def test_a_choice_that_breaks_the_bound_counts_as_the_unedited_model():
+    rows = scores_of("fair", "one", 3, 90.0, within_bound=False) + scores_of("fair", "two", 3, 40.0)
+    it = compared(rows, "fair", "one", "two")
+    assert it["a"] == pytest.approx(20) and it["difference"] == pytest.approx(-20 - 1 / 9)
+
+
+def test_of_an_unfinished_study_all_seeds_see_the_same_settings():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    other = scores_of("e", "one", 1, 90.0) + scores_of("e", "two", 1, 10.0)
+    it = compared(rows + [r | {"dataset": "other"} for r in other], "e", "one", "two")
+    assert (it["settings"], it["seeds"]) == (1, 3) and it["difference"] == pytest.approx(10)
+
+
+def test_claims_on_time_and_memory_are_read_from_the_benchmark():
+    measured = [
+        {"part": "locality", "model": "m", "n_edits": n, "locality": locality, "quantity": quantity}
+        | {"phase": phase, "value": value * n}
+        for n in (1, 2, 4)
+        for locality, quantity, phase, value in (
+            ("kl", "seconds", "total", 10.0),
+            ("kl", "seconds", "locality loss", 3.0),
+            ("norm", "seconds", "total", 6.0),
+            ("kl", "peak_memory_mb", "total", 200.0),
+            ("norm", "peak_memory_mb", "total", 190.0),
+        )
+    ]
+    benchmark = pd.DataFrame(measured)
+    shares = {score: timed.timed(benchmark, score)["difference"] for score in timed.TIMED}
+    assert shares == pytest.approx({"share_of_kl": 30, "seconds_saved": 40, "memory_saved": 5})
+    judged = claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0)), benchmark)
+    verdicts = {row["id"]: row["verdict"] for row in judged}
+    assert verdicts["kl_takes_time"] == verdicts["norm_saves_time"] == "holds"
+    assert verdicts["norm_saves_memory"] == "holds in direction"
+    assert timed.timed(None, "share_of_kl") is None

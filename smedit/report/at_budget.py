@@ -1,0 +1,179 @@
+"""The best that each variant reaches within a budget of harm, chosen on ``tune`` rows.
+
+Choosing sees the ``tune`` requests and the even paragraphs; what is reported are the ``eval``
+requests and the odd ones. The intervals are of a bootstrap over requests and paragraphs that
+repeats the choice in each resample, so they hold what choosing adds to the uncertainty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from smedit.plan.settings import without_effect
+from smedit.report.metrics import is_headline
+from smedit.report.sides import STRENGTHS, rules
+
+RESAMPLES = 1000
+
+Rows = Sequence[Mapping[str, Any]]
+GROUP = ("experiment", "model", "variant", "protocol", "n_edits", "train_batches", "edit_steps")
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Requests of one dataset and seed: their scores, and the harm of each paragraph.
+
+    Attributes
+    ----------
+    top, bottom
+        Score → (requests,): the sum over a request's prompts, and how many they are.
+    harm, tokens
+        (paragraphs,): the loss above the unedited model's, and the tokens.
+    """
+
+    top: Mapping[str, Array]
+    bottom: Mapping[str, Array]
+    harm: Array
+    tokens: Array
+
+    def score(self, name: str, weights: Array) -> Array:
+        """Mean in percent per row of weights (resamples, requests)."""
+        return 100 * (weights @ self.top[name]) / (weights @ self.bottom[name])
+
+    def harmed(self, weights: Array) -> Array:
+        """Nats per token, per row of weights (resamples, paragraphs)."""
+        return (weights @ self.harm) / (weights @ self.tokens)
+
+
+def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
+    """One row per variant that was measured on ``tune`` rows at several values, budget, objective.
+
+    Parameters
+    ----------
+    found
+        A `smedit.report.tables.Found`.
+    """
+    budgets = [rules()["budgets"]["primary"], *rules()["budgets"]["others"]]
+    objectives = [rules()["objective"]["primary"], *rules()["objective"]["others"]]
+    for group, candidates in _groups(found):
+        places = sorted({place for each in candidates.values() for place in each})
+        whole = {v: each for v, each in candidates.items() if set(each) == set(places)}
+        if len(whole) < 2:
+            continue
+        search = _Resampled(whole, places, objectives)
+        for budget in sorted(budgets):
+            for objective in objectives:
+                for dataset in dict.fromkeys(dataset for dataset, _ in places):
+                    reached = search.reached(budget, objective, dataset)
+                    yield {
+                        **dict(zip(GROUP, group, strict=True)),
+                        **{"dataset": dataset, "budget": budget, "objective": objective},
+                        **reached,
+                        "seeds": len({seed for name, seed in places if name == dataset}),
+                    }
+
+
+def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, dict[Any, Any]]]]:
+    """Variant at one size → values → (dataset, seed) → the samples of ``tune`` and ``eval``."""
+    reported = {}
+    for row in found.rows:
+        if row["rows"] == "eval":
+            for stage in range(1, row["edit_steps"] + 1):
+                reported[row["run"], row["edit_lr"], row["train_batches"], stage] = row
+    groups: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
+    for row in found.rows:
+        key = row["run"], row["edit_lr"], row["train_batches"], row["edit_steps"]
+        other = reported.get(key)
+        if row["rows"] != "tune" or other is None or row["protocol"] != "batch":
+            continue
+        pair = [_samples(found.of(each)[1], row["edit_steps"]) for each in (row, other)]
+        idle = without_effect(row)
+        words = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
+        words["edit_lr"] = "trained" if row["edit_lr"] is None else row["edit_lr"]
+        values = ", ".join(f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in words.items())
+        group = groups.setdefault(tuple(row[name] for name in GROUP), {})
+        group.setdefault(values, {})[row["dataset"], row["seed"]] = pair
+    yield from groups.items()
+
+
+def _samples(evaluation: Mapping[str, Any], stage: int) -> tuple[_Sample, _Sample | None]:
+    """Before editing, and after this step; None if it diverged."""
+    points = evaluation["points"]
+    before = points[0]["text"][0]
+    first = _sample(points[0], before)
+    after = next((p for p in points if p["stage"] == stage), None)
+    return first, None if after is None else _sample(after, before)
+
+
+def _sample(point: Mapping[str, Any], before: Rows) -> _Sample:
+    top, bottom = {}, {}
+    for name in ("generalization", "efficacy", "agreement"):
+        for each in point["scores"]:
+            if is_headline(name, each["metric"], each["score"]):
+                top[name] = np.array([sum(r) for r in each["rows"]], dtype=float)
+                bottom[name] = np.array([len(r) for r in each["rows"]], dtype=float)
+    text = np.array([[p[0] for p in batch] for batch in point["text"]]).mean(0)
+    tokens = np.array([b[2] for b in before], dtype=float)
+    return _Sample(top, bottom, text - np.array([b[0] for b in before]), tokens)
+
+
+class _Resampled:
+    """Objectives and harm of all candidates, as measured (row 0) and in every resample."""
+
+    def __init__(
+        self, candidates: Mapping[str, Any], places: Sequence[Any], objectives: Sequence[str]
+    ) -> None:
+        self.names = [*candidates, "unedited"]
+        self.places = places
+        rng = np.random.default_rng(0)
+        some = next(iter(candidates.values()))
+        shape = (len(self.names), len(places), RESAMPLES + 1)
+        self.tuned = {name: np.zeros(shape) for name in objectives}
+        self.reported = {name: np.zeros(shape) for name in objectives}
+        self.harm = {split: np.zeros(shape) for split in ("tune", "eval")}
+        for at, place in enumerate(places):
+            for split, scores in enumerate((self.tuned, self.reported)):
+                first = some[place][split][0]
+                counts = first.bottom[objectives[0]]
+                requests = _weights(rng, len(counts))
+                paragraphs = _weights(rng, len(first.tokens))
+                for c, name in enumerate(self.names):
+                    sample = first if name == "unedited" else candidates[name][place][split][1]
+                    harm = self.harm["eval" if split else "tune"]
+                    harm[c, at] = np.inf if sample is None else sample.harmed(paragraphs)
+                    for objective in objectives:
+                        if sample is not None:  # one that diverged scores 0
+                            scores[objective][c, at] = sample.score(objective, requests)
+
+    def reached(self, budget: float, objective: str, dataset: str) -> dict[str, Any]:
+        """The choice over all datasets and seeds, and what it reaches on one dataset."""
+        harm = self.harm["tune"].mean(1)
+        tuned = self.tuned[objective].mean(1)
+        tuned = np.where(harm <= budget, tuned, -np.inf)
+        tuned[-1] = np.nextafter(tuned[-1], np.inf)  # at a tie, leave the model alone
+        best = tuned.argmax(0)
+        here = [i for i, (name, _) in enumerate(self.places) if name == dataset]
+        draws = np.arange(RESAMPLES + 1)
+        values = self.reported[objective][:, here].mean(1)[best, draws]
+        harms = self.harm["eval"][:, here].mean(1)[best, draws]
+        low, high = np.quantile(values[1:], [0.025, 0.975])
+        harm_low, harm_high = np.quantile(harms[1:], [0.025, 0.975])
+        return {
+            "chosen": self.names[best[0]],
+            "same_choice": float(np.mean(best[1:] == best[0])),
+            **{"value": values[0], "ci_low": low, "ci_high": high},
+            **{"harm": harms[0], "harm_low": harm_low, "harm_high": harm_high},
+            "above_budget": bool(harms[0] > budget),
+            "unedited": float(self.reported[objective][-1, here, 0].mean()),
+        }
+
+
+def _weights(rng: np.random.Generator, n: int) -> Array:
+    """How often each of n entries is drawn: once each, then in every resample."""
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return np.vstack([np.ones((1, n)), drawn])
