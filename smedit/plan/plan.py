@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from smedit.errors import SettingError, nearest
@@ -74,7 +75,7 @@ class Search:
         """Names of the runs that it chooses from."""
         return list(dict.fromkeys(p.run for points in self.points.values() for p in points))
 
-    @property
+    @cached_property
     def definition(self) -> str:
         """Checksum of all that decides the choice."""
         points = {
@@ -82,23 +83,6 @@ class Search:
             for variant, points in self.points.items()
         }
         return checksum([self.objective, points])
-
-    def as_json(self) -> dict[str, Any]:
-        """What the command ``choose`` takes."""
-        return {
-            "name": self.name,
-            "objective": dict(self.objective),
-            "rows": [
-                {
-                    "variant": variant,
-                    "run": p.run,
-                    "values": dict(p.values),
-                    "measurement": asdict(p.measurement),
-                }
-                for variant, points in self.points.items()
-                for p in points
-            ],
-        }
 
 
 @dataclass(frozen=True)

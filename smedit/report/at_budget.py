@@ -16,8 +16,7 @@ import numpy as np
 from smedit.plan.settings import without_effect
 from smedit.report.metrics import is_headline
 from smedit.report.sides import STRENGTHS, rules
-
-RESAMPLES = 1000
+from smedit.report.statistics import RESAMPLES, resamples
 
 Rows = Sequence[Mapping[str, Any]]
 GROUP = ("experiment", "model", "variant", "protocol", "n_edits", "train_batches", "edit_steps")
@@ -130,7 +129,6 @@ class _Resampled:
     ) -> None:
         self.names = [*candidates, "unedited"]
         self.places = places
-        rng = np.random.default_rng(0)
         some = next(iter(candidates.values()))
         shape = (len(self.names), len(places), RESAMPLES + 1)
         self.tuned = {name: np.zeros(shape) for name in objectives}
@@ -140,8 +138,9 @@ class _Resampled:
             for split, scores in enumerate((self.tuned, self.reported)):
                 first = some[place][split][0]
                 counts = first.bottom[objectives[0]]
-                requests = _weights(rng, len(counts))
-                paragraphs = _weights(rng, len(first.tokens))
+                seed = 4 * at + 2 * split
+                requests = _weights(len(counts), seed)
+                paragraphs = _weights(len(first.tokens), seed + 1)
                 for c, name in enumerate(self.names):
                     sample = first if name == "unedited" else candidates[name][place][split][1]
                     harm = self.harm["eval" if split else "tune"]
@@ -173,7 +172,6 @@ class _Resampled:
         }
 
 
-def _weights(rng: np.random.Generator, n: int) -> Array:
+def _weights(n: int, seed: int) -> Array:
     """How often each of n entries is drawn: once each, then in every resample."""
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return np.vstack([np.ones((1, n)), drawn])
+    return np.vstack([np.ones((1, n)), resamples(n, seed)])

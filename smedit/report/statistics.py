@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -50,14 +51,14 @@ def ratio_with_interval(
     dict
         ``value`` and `INTERVAL`.
     """
-    top, bottom = np.array(sums, dtype=float), np.array(counts)
+    top, bottom = np.array(sums, dtype=float), np.array(counts, dtype=float)
 
-    def statistic(s: np.ndarray, c: np.ndarray, axis: int = 0) -> np.ndarray:
-        return of(scale * s.sum(axis) / c.sum(axis))
+    def statistic(s: np.ndarray, c: np.ndarray) -> np.ndarray:
+        return of(scale * s / c)
 
     with np.errstate(over="ignore"):  # a broken model's perplexity may be beyond any number
-        value = float(statistic(top, bottom)) if len(top) else math.nan
-        bounds = _interval((top, bottom), statistic)
+        value = float(statistic(top.sum(), bottom.sum())) if len(top) else math.nan
+        bounds = _interval(top, bottom, statistic)
     return {"value": value, **bounds, "n_rows": int(bottom.sum()), "n_resampled": len(top)}
 
 
@@ -147,20 +148,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return multipletests(p_values, method="holm")[1].tolist()
 
 
-def _interval(sample: tuple[np.ndarray, ...], statistic: Callable) -> dict[str, float]:
-    if len(sample[0]) < 2:  # one request has no spread
+@cache
+def resamples(n: int, seed: int = 0) -> np.ndarray:
+    """How often each of n entries is drawn in each of `RESAMPLES` resamples: (resamples, n)."""
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return drawn.astype(float)
+
+
+def _interval(top: np.ndarray, bottom: np.ndarray, statistic: Callable) -> dict[str, float]:
+    if len(top) < 2:  # one request has no spread
         return dict.fromkeys(("standard_error", "ci_low", "ci_high"), math.nan)
-    drawn = stats.bootstrap(
-        sample,
-        statistic,
-        paired=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return {
-        "standard_error": drawn.standard_error,
-        "ci_low": drawn.confidence_interval.low,
-        "ci_high": drawn.confidence_interval.high,
-    }
+    weights = resamples(len(top))
+    drawn = statistic(weights @ top, weights @ bottom)
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"standard_error": drawn.std(ddof=1), "ci_low": low, "ci_high": high}
