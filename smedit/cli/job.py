@@ -106,6 +106,13 @@ def figures(config: Configuration) -> None:
     draw_figures(config)
 
 
+def report(config: Configuration) -> None:
+    """Write the report of a configuration from its tables and figures."""
+    from smedit.report.collect import write_report
+
+    log.info("%s", write_report(config))
+
+
 def serve(
     listener: Annotated[int, Option(help="file descriptor of the socket")],
 ) -> None:
@@ -124,6 +131,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "tables": tables,
     "figures": figures,
+    "report": report,
     "warm-start": serve,
 }
 

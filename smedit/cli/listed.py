@@ -92,6 +92,23 @@ def check(
     print(screen(plan, Path(whole["results_dir"])))
 
 
+def report(
+    config: Annotated[list[Path], Argument(help="configuration files, each over the one before")],
+) -> None:
+    """Tables, figures and the report of what is done so far of a configuration's runs."""
+    from smedit.plan.config import completed
+    from smedit.plan.config_files import explained, read_together
+    from smedit.report.collect import draw_figures, write_report, write_tables
+
+    try:
+        whole = completed(read_together(config), config[0].stem)
+    except (UserError, OSError) as error:
+        raise UserError(explained(error, config, {})) from error
+    write_tables(whole, all_done=False)
+    draw_figures(whole)
+    print(write_report(whole))
+
+
 def show(
     results: Annotated[Path, Option(help="folder of the tables")] = Path("results"),
     experiment: Annotated[str | None, Option(help="only rows of this experiment")] = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from smedit.cli.listed import check, list_names, pack, show
+from smedit.cli.listed import check, list_names, pack, report, show
 from smedit.cli.new_method import new_method
 from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
 from smedit.errors import UserError
@@ -274,6 +274,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_names,
     "check": check,
     "show": show,
+    "report": report,
     "pack": pack,
     "new-method": new_method,
 }

@@ -187,6 +187,7 @@ def _experiment(free: dict[str, Any]) -> dict[str, Any]:
                 },
             },
             "keep_editor": {"type": "boolean"},
+            "question": {"type": "string", "minLength": 1, "maxLength": 200},
             **free,
         },
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.report import statistics
+from smedit.report.quoted import quoted
 from smedit.report.sides import PLACES, last_points, rules, side
 from smedit.report.timed import TIMED, timed
 
@@ -123,6 +124,7 @@ def judged(scores: pd.DataFrame, benchmark: pd.DataFrame | None) -> Iterator[dic
             row |= {f"{recipe}_{key}": value for key, value in values.items()}
             row[f"{recipe}_finding"] = findings[recipe]
         row |= {"score": score, "margin": margin_of(score), "verdict": verdict(findings)}
+        row |= quoted(claim)
         yield row
 
 

@@ -84,3 +84,20 @@ def draw_figures(config: Mapping[str, Any]) -> None:
     check_sums(folder / "tables.sha256", TABLES)
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
     draw(plan.resolved(), tables, Path(config["figures_dir"]))
+
+
+def write_report(config: Mapping[str, Any]) -> Path:
+    """Write the report of a configuration from its tables and figures; return its file.
+
+    Raises
+    ------
+    UserError
+        If a table is missing or damaged.
+    """
+    from smedit.report.page import write_page
+
+    folder = Path(config["results_dir"])
+    check_sums(folder / "tables.sha256", TABLES)
+    out = folder / "report.html"
+    write_page(config, out)
+    return out

@@ -409,9 +409,16 @@ CLAIMS = [
 ]
 
 
-@table("id", "claim", "where", "score", "margin", "verdict", *CLAIMS)
+@table(
+    *("id", "claim", "where", "score", "margin", "verdict", *CLAIMS),
+    *("quoted_a", "quoted_b", "quoted_unit"),
+)
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
-    """The paper's claims with their verdicts; see `workflow/claims.yaml`."""
+    """The paper's claims with their verdicts; see `workflow/claims.yaml`.
+
+    ``quoted_a`` and ``quoted_b``: what the paper has on the two sides, as means; see
+    `smedit.report.quoted.quoted`.
+    """
     return claims_module.judged(found.scores_table, found.benchmark)
 
 

@@ -48,6 +48,30 @@ rule figures_of_tables:
         "smedit job figures --config {params.config:q} > {log} 2>&1"
 
 
+# One page that holds all it needs: verdicts first.
+rule report_of_tables:
+    input:
+        [f"{RESULTS}/{table}.csv" for table in TABLES],
+        f"{RESULTS}/tables.sha256",
+        rules.figures_of_tables.output,
+        f"{RESULTS}/provenance.json",
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(5),
+    params:
+        config=lambda w: as_json(config),
+    shell:
+        "smedit job report --config {params.config:q} > {log} 2>&1"
+
+
 rule provenance:
     input:
         [f"{RESULTS}/{table}.csv" for table in TABLES],
