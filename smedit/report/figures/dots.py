@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABEL = 27
+LABEL = 30
 """Letters on a line of a variant's name."""
 
 
@@ -59,12 +59,12 @@ class Dots:
 def dots(shown: Dots) -> Figure:
     """Draw them; two marks of a line are joined."""
     names = [textwrap.fill(line, LABEL) for line in shown.order]
-    rows = sum(name.count("\n") * 0.13 + 0.2 for name in names)
+    rows = len(names) * (0.2 + 0.12 * max(name.count("\n") for name in names))
     longest = max(len(part) for name in names for part in name.split("\n"))
     places = list(dict.fromkeys(shown.points.place))
     parts = chunks(places)
     blocks = [Block(part, shown.entries) for part in parts]
-    made = sheet(blocks, list(shown.scale), rows + 0.15, 0.2 + LETTER * longest, on_x=True)
+    made = sheet(blocks, list(shown.scale), rows + 0.15, 0.3 + LETTER * longest, on_x=True)
     for part, panels in zip(parts, made.panels, strict=True):
         for i, (name, scale) in enumerate(shown.scale.items()):
             for j, place in enumerate(part):

@@ -10,7 +10,7 @@ from smedit.report.figures import VIEWS, Drawing, Drawn, Row, figure, scales
 from smedit.report.figures.captions import caption
 from smedit.report.figures.dots import Dots, dots
 from smedit.report.figures.draw import CannotDrawError
-from smedit.report.figures.points import at_last_values, means, places_of
+from smedit.report.figures.points import at_last_values, means, once, places_of
 from smedit.report.figures.style import styles
 from smedit.report.figures.vary import several_variants
 from smedit.report.metrics import is_headline
@@ -40,6 +40,7 @@ def gains(drawing: Drawing) -> Drawn:
     found = pd.concat(parts)
     if found.empty:
         raise CannotDrawError("no two variants differ in one choice alone")
+    found = once(found, "variant")
     found = found.assign(
         value=found.gain,
         place=places_of(found),
@@ -58,7 +59,7 @@ def gains(drawing: Drawing) -> Drawn:
             order=list(methods),
             looks={(line, 0): look for line, look in styles(methods).items()},
             scale=scale,
-            label="{} (points gained)",
+            label="{} (points)",
             references={(place, name): 0.0 for place in points.place for name in scale},
         )
     )

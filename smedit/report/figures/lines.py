@@ -76,7 +76,7 @@ def _unedited(panel: Axes, before: pd.DataFrame) -> None:
         panel.axhline(before.value.iloc[0], color=GREY, linewidth=1, zorder=1)
     elif len(before):
         before = before.sort_values("x")
-        panel.plot(before.x, before.value, color=GREY, linewidth=1, zorder=1, gid="unedited")
+        panel.plot(before.x, before.value, color=GREY, linewidth=1, zorder=1)
 
 
 def _panel(
@@ -87,14 +87,14 @@ def _panel(
         line = points[points.line == label].sort_values("x")
         there = line.dropna(subset="value")
         few = {"linestyle": ""} if len(there) < LINE else {}
-        panel.plot(there.x, there.value, **look | few, zorder=4)
+        panel.plot(there.x, there.value, **look | few, label=label, zorder=4)
         scales.bars(panel, there, "x", ("low", "high"), "y", scale, color=look["color"])
         lost = line[line.value.isna()].x
         panel.plot(
             lost,
             [scale.low] * len(lost),
             **{"marker": "x", "linestyle": "", "color": look["color"], "markersize": 6},
-            **{"clip_on": False, "gid": "diverged", "zorder": 5},
+            **{"clip_on": False, "label": "_diverged", "zorder": 5},
         )
 
 

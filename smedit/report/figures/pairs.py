@@ -50,7 +50,8 @@ def pairs(drawing: Drawing) -> Drawn:
             scale=scale,
             references={(b.place, b.name): b.value for b in before.itertuples(index=False)},
             entries=entries_of(
-                {f"{label} {value:g}": look for value, look in marks.items()}, unedited=True
+                {f"{label} {scales.short(value)}": look for value, look in marks.items()},
+                unedited=True,
             ),
         )
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TRAINED = -1.0
+"""Stands for a step size at edit time that is no value, but as it was trained."""
+
 SIZES = (3.0, 7.5)
 """Points across of the marks of the least and of the largest value."""
 
@@ -47,7 +50,7 @@ class Paths:
     colors
         Line → what its colour stands for: a method or a variant.
     references
-        Lines that are drawn in grey among all others.
+        Line → method, of lines that are drawn in grey among all others of it.
     unedited
         Place → the score of the unedited model.
     column
@@ -63,7 +66,7 @@ class Paths:
     points: pd.DataFrame
     methods: Mapping[str, str]
     colors: Mapping[str, str]
-    references: Sequence[str]
+    references: Mapping[str, str]
     unedited: Mapping[str, float]
     column: str
     published: float | None
@@ -74,14 +77,13 @@ class Paths:
 def paths(shown: Paths) -> Figure:
     """Draw them: one block of panels per group of variants."""
     points = shown.points
-    groups = families(shown.methods, MOST_SERIES - len(shown.references))
-    grey = {line: REFERENCES[n] for n, line in enumerate(shown.references)}
+    groups = families(shown.methods, MOST_SERIES - bool(shown.references) * len(REFERENCES))
     cells = list(dict.fromkeys(zip(points.place, points.column, strict=True)))
     rows = [chunks([cell for cell in cells if cell[0] == place]) for place, _ in cells]
     rows = rows if shown.column else [chunks(cells)]
     parts = []
     for group in groups:
-        looks = styles({line: shown.colors[line] for line in group}) | grey
+        looks = styles({line: shown.colors[line] for line in group}) | _grey(shown, group)
         for part in [part for row in list({str(r): r for r in rows}.values()) for part in row]:
             parts.append((looks, part))
     blocks, last = [], None
@@ -98,8 +100,19 @@ def paths(shown: Paths) -> Figure:
     return made.figure
 
 
+def _grey(shown: Paths, group: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """References of a group's methods, or those that there are."""
+    methods = {shown.methods[line] for line in group}
+    mine = [line for line, method in shown.references.items() if method in methods]
+    return dict(zip(mine or shown.references, REFERENCES, strict=False))
+
+
 def _title(shown: Paths, place: str, column: Any) -> str:
-    return place.replace("\n", ", ") + f"\n{shown.column} {column:g}" if shown.column else place
+    return (
+        place.replace("\n", ", ") + f"\n{shown.column} {scales.short(column)}"
+        if shown.column
+        else place
+    )
 
 
 def _panel(
@@ -125,16 +138,17 @@ def _panel(
     ends = []
     for label, look in looks.items():
         line = points[points.line == label].sort_values("x")
-        along = line[line.x > 0]
+        along = line[line.x != TRAINED]
         if len(along) >= LINE:
-            panel.plot(along.value_harm, along.value, **look | {"marker": ""}, zorder=3)
+            path = look | {"marker": "", "label": label}
+            panel.plot(along.value_harm, along.value, **path, zorder=3)
         thin = {"color": look["color"], "linewidth": 0.8, "alpha": 0.35}
         scales.bars(panel, line, "value_harm", ("least", "most"), "y", score, **thin)
         scales.bars(panel, line, "value", ("least_harm", "most_harm"), "x", harm, **thin)
         for point in line.itertuples():
             share = values.index(point.x) / max(1, len(values) - 1)
             size = SIZES[0] + share * (SIZES[1] - SIZES[0])
-            mark = {"markersize": size} if point.x > 0 else {"markersize": 9, "marker": "*"}
+            mark = {"markersize": size} if point.x != TRAINED else {"markersize": 9, "marker": "*"}
             panel.plot(point.value_harm, point.value, **look | mark, zorder=4)
             if point.x == shown.published:
                 ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 11}

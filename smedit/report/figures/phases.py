@@ -9,7 +9,7 @@ from smedit.report.figures import Drawing, Drawn, Row, figure
 from smedit.report.figures.captions import caption
 from smedit.report.figures.dots import LABEL
 from smedit.report.figures.draw import CannotDrawError
-from smedit.report.figures.points import at_last_values, places_of
+from smedit.report.figures.points import at_last_values, once, places_of
 from smedit.report.figures.sheet import LETTER, Block, chunks, sheet
 from smedit.report.figures.style import COLORS
 from smedit.report.metrics import PHASES
@@ -34,12 +34,11 @@ def phases(drawing: Drawing) -> Drawn:
     table, fixed = at_last_values(drawing, table)
     if table.empty:
         raise CannotDrawError("nothing was trained")
-    table = table.assign(place=places_of(table))
+    table = once(table.assign(place=places_of(table)), "variant")
     by = ["place", "variant", "phase"]
     seconds = table.groupby(by, sort=False).seconds.mean()
     seeds = table.groupby(by, sort=False).seed.nunique().rename("seeds")
-    order = list(dict.fromkeys(row["variant"] for row in drawing.rows))
-    order = [variant for variant in order if variant in set(table.variant)]
+    order = list(dict.fromkeys(table.variant))
     names = [textwrap.fill(variant, LABEL) for variant in order]
     looks = {
         phase: {"facecolor": COLORS[number], "hatch": HATCHES[number], "edgecolor": "white"}
@@ -50,7 +49,7 @@ def phases(drawing: Drawing) -> Drawn:
     parts = chunks(list(dict.fromkeys(table.place)))
     blocks = [Block(part, entries) for part in parts]
     high = 0.2 + sum(0.24 + 0.13 * name.count("\n") for name in names)
-    made = sheet(blocks, ["seconds"], high, 0.2 + LETTER * longest, on_x=True)
+    made = sheet(blocks, ["seconds"], high, 0.3 + LETTER * longest, on_x=True)
     most = seconds.groupby(["place", "variant"]).sum().max()
     for part, panels in zip(parts, made.panels, strict=True):
         for panel, place in zip(panels[0], part, strict=True):

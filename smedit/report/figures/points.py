@@ -46,7 +46,7 @@ def measured(drawing: Drawing) -> pd.DataFrame:
         place=places_of(table),
         last=last & (table.stage > 0),
     )
-    return _once(table)
+    return once(table, "line")
 
 
 def places_of(table: pd.DataFrame) -> pd.Series:
@@ -54,17 +54,17 @@ def places_of(table: pd.DataFrame) -> pd.Series:
     return table.model + "\n" + table.dataset
 
 
-def _once(table: pd.DataFrame) -> pd.DataFrame:
-    """One line where two labels stand for the same runs: it gets both names."""
+def once(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One entry of a column where two stand for the same runs: it gets both names."""
     known: dict[Hashable, str] = {}
     names: dict[str, list[str]] = {}
-    for line, part in table.groupby("line", sort=False):
+    for line, part in table.groupby(column, sort=False):
         of_run = part[["run", *MEASURED_BY]].drop_duplicates().astype(str)
         key = tuple(sorted(map(tuple, of_run.to_numpy())))
         names.setdefault(known.setdefault(key, str(line)), []).append(str(line))
     same = {line: " = ".join(lines) for lines in names.values() for line in lines}
-    kept = table[table.line.isin(list(names))]
-    return kept.assign(line=kept.line.map(same))
+    kept = table[table[column].isin(list(names))]
+    return kept.assign(**{column: kept[column].map(same)})
 
 
 def at_last_values(
@@ -132,18 +132,26 @@ def families(methods: Mapping[str, str], most: int = MOST_SERIES) -> list[list[s
     most
         Lines in a group.
     """
-    if len(methods) <= most:
-        return [list(methods)]
-    groups: list[list[str]] = []
+    groups = _grouped(methods, most)
+    for size in range(-(-len(methods) // len(groups)), most):  # about as many in each
+        even = _grouped(methods, size)
+        if len(even) == len(groups):
+            return even
+    return groups
+
+
+def _grouped(methods: Mapping[str, str], most: int) -> list[list[str]]:
+    groups: list[list[str]] = [[]]
     for method in dict.fromkeys(methods.values()):
         own = [line for line, of in methods.items() if of == method]
         parts = -(-len(own) // most)
         size = -(-len(own) // parts)
-        if parts == 1 and groups and len(groups[-1]) + len(own) <= most:
-            groups[-1] += own
-        else:
-            groups += [own[start : start + size] for start in range(0, len(own), size)]
-    return groups
+        for part in (own[start : start + size] for start in range(0, len(own), size)):
+            if parts == 1 and len(groups[-1]) + len(part) <= most:
+                groups[-1] += part
+            else:
+                groups.append(part)
+    return [group for group in groups if group]
 
 
 def method_of(table: pd.DataFrame) -> dict[str, str]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 HARM_LINEAR = 0.1
 """Below this many nats the axis of harm is linear, above it logarithmic."""
 
+BEYOND_EDGE = "_beyond"
+"""Name of the arrows at an edge; matplotlib keeps names that begin so out of legends."""
+
 BEYOND = 2.5
 """How many times the largest harm an interval may reach before it is cut at the edge."""
 
@@ -54,9 +57,11 @@ class Scale:
 
     def ticks(self, inches: float) -> list[float]:
         """Of the axis of harm: 0, decades, and their threes where an axis so long has room."""
-        decades = math.log10(max(self.high, HARM_LINEAR) / HARM_LINEAR) + 1
+        ends = (max(abs(end), HARM_LINEAR) / HARM_LINEAR for end in (self.low, self.high))
+        decades = 1 + sum(map(math.log10, ends))
         threes = (1, 3) if inches > 0.7 * decades else (1,)
-        known = [-0.1, 0.0, *(s * 10.0**p for p in range(-1, 8) for s in threes)]
+        above = [s * 10.0**p for p in range(-1, 8) for s in threes]
+        known = [*(-tick for tick in reversed(above)), 0.0, *above]
         return [tick for tick in known if self.low <= tick <= self.high]
 
 
@@ -80,7 +85,7 @@ def harm(values: Iterable[float], ends: Iterable[float] = ()) -> Scale:
     most, least = max(values, default=1), min(values, default=0)
     top = max(most, min(max(ends, default=0), BEYOND * most))
     bottom = min(0, least, max(min(ends, default=0), -HARM_LINEAR / 4))
-    return Scale("harm", 1.25 * bottom - 0.02, max(1.25 * top, 0.12))
+    return Scale("harm", 1.4 * bottom - 0.02, max(1.4 * top, 0.12))
 
 
 def difference(name: str, values: Iterable[float], ends: Iterable[float] = ()) -> Scale:
@@ -139,7 +144,7 @@ def bars(
             edges = [edge] * len(there)
             xy = (there, edges) if which == "y" else (edges, there)
             arrow = {"color": look["color"], "markersize": 3.5, "linestyle": "", "zorder": 3}
-            panel.plot(*xy, marker=mark, clip_on=False, gid="beyond", **arrow)
+            panel.plot(*xy, marker=mark, clip_on=False, label=BEYOND_EDGE, **arrow)
 
 
 def value_axis(panel: Axes, values: Sequence[float]) -> None:
@@ -158,7 +163,10 @@ def value_axis(panel: Axes, values: Sequence[float]) -> None:
 
 def short(value: float) -> str:
     """A number in few letters: ``1e-5``."""
-    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e")
+    plain = f"{value:g}"
+    mantissa, exponent = f"{value:e}".split("e")
+    by_power = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return plain if len(plain) <= 5 else min(plain, by_power, key=len)
 
 
 def _none() -> Any:

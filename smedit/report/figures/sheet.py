@@ -20,8 +20,8 @@ WIDTH = 8.2
 
 MOST_COLUMNS = 4
 RIGHT, TITLE, TICKS, BETWEEN, ENTRY = 0.14, 0.17, 0.5, 0.14, 0.155
-"""Inches right of the panels, for a line of a title, for an x axis with its label, between panels, and for a
-line of a legend."""
+"""Inches right of the panels, for a line of a title, for an x axis with its label, between panels,
+and for a line of a legend."""
 
 LETTER = 0.55 * TEXT / 72
 """Inches of a letter."""
@@ -137,8 +137,7 @@ def _legend_columns(entries: Sequence[Any]) -> int:
     """As many as fit beside each other, each as wide as its longest label."""
     lengths = [len(entry.get_label()) for entry in entries]
     for columns in range(len(lengths), 1, -1):
-        lines = -(-len(lengths) // columns)
-        parts = [lengths[start : start + lines] for start in range(0, len(lengths), lines)]
+        parts = np.array_split(lengths, columns)
         if sum(LETTER * max(part) + 0.62 for part in parts) < WIDTH - 0.7:
             return columns
     return 1

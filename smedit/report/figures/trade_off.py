@@ -9,14 +9,12 @@ from smedit.plan.settings import all_settings
 from smedit.report.figures import Drawing, Drawn, figure, scales
 from smedit.report.figures.captions import CUT, caption
 from smedit.report.figures.draw import CannotDrawError
-from smedit.report.figures.paths import Paths, paths
+from smedit.report.figures.paths import TRAINED, Paths, paths
 from smedit.report.figures.points import at_last_values, means, measured
 from smedit.report.figures.vary import axes_of, line_of, traded
 from smedit.report.metrics import METRICS
 
 UNTRAINED = "untrained"
-MOST_GREY = 2
-"""So many lines of untrained editors are drawn beside all others."""
 
 
 @figure(
@@ -31,7 +29,7 @@ def trade_off(drawing: Drawing) -> Drawn:
     table = _lines(drawing, measured(drawing), size)
     table, fixed = at_last_values(drawing, table, [size])
     table = table.assign(
-        x=pd.to_numeric(table[setting].replace("trained", 0), errors="coerce"),
+        x=pd.to_numeric(table[setting].replace("trained", TRAINED), errors="coerce"),
         column=table[size] if size else "",
     ).dropna(subset="x")
     by = ["place", "column", "line", "x"]
@@ -42,14 +40,14 @@ def trade_off(drawing: Drawing) -> Drawn:
     harm = found[found.name == "harm"][[*by, "value", "least", "most"]]
     wide = found[found.name == score].merge(harm, on=by, suffixes=("", "_harm"))
     drawn = table[table["last"]]
-    grey = [line for line in dict.fromkeys(drawn.line) if UNTRAINED in line][:MOST_GREY]
-    colored = drawn[~drawn.line.isin(grey)]
+    grey = drawn.line.str.contains(UNTRAINED)
+    colored = drawn[~grey]
     picture = paths(
         Paths(
             points=wide,
             methods=dict(zip(colored.line, colored.method, strict=True)),
             colors=dict(zip(colored.line, colored.base, strict=True)),
-            references=grey,
+            references=dict(zip(drawn[grey].line, drawn[grey].method, strict=True)),
             unedited=dict(zip(before.place, before.value, strict=True)),
             column=all_settings()[size].label if size else "",
             published=said.default,
@@ -63,9 +61,10 @@ def trade_off(drawing: Drawing) -> Drawn:
     what = f"{METRICS[score].label.capitalize()} against harm: up and left is better. A line goes "
     what += f"through the values of {said.label}; marks grow with it, numbers name its ends. "
     what += "The cross is the unedited model."
+    what += " Grey lines: untrained editors." if grey.any() else ""
     if said.default in set(wide.x):
         what += f" A ring: the published {said.default:g}."
-    if 0 in set(wide.x) and setting == "edit_lr":
+    if TRAINED in set(wide.x):
         what += " A star: the step size as it was trained."
     return Drawn(picture, caption(what, wide, fixed, BARS))
 
@@ -91,7 +90,11 @@ def _lines(drawing: Drawing, table: pd.DataFrame, size: str) -> pd.DataFrame:
     if any("edit_steps" in row["changes"] for row in drawing.rows):
         base = table.variant.map({r["variant"]: line_of(r, "edit_steps") for r in drawing.rows})
         steps = "edited in " + table.stage.astype(str) + " step"
-        name = base.mask(untrained, UNTRAINED) + ", " + steps.where(table.stage == 1, steps + "s")
+        name = (
+            base.mask(untrained, base + ", " + UNTRAINED)
+            + ", "
+            + steps.where(table.stage == 1, steps + "s")
+        )
         table = table.assign(last=table.stage > 0)
     table = table.assign(line=name, base=base)
     every = sorted(set(table.train_batches) - {0}) if untrained.any() else []
