@@ -20,7 +20,7 @@ from smedit.plan.jobs import (
     run_job,
 )
 from smedit.plan.plan import make_plan
-from smedit.report.figures import SUFFIXES, figures_of
+from smedit.report.figures import CAPTIONS, SUFFIXES, figures_of
 from smedit.report.tables import TABLES
 from smedit.store.files import SUITE
 

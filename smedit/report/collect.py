@@ -71,19 +71,22 @@ def benchmark() -> pd.DataFrame | None:
 
 
 def draw_figures(config: Mapping[str, Any]) -> None:
-    """Draw every figure of a configuration from its tables.
+    """Draw every figure of a configuration from its tables, and write the table of their captions.
 
     Raises
     ------
     UserError
         If a table is missing or damaged.
     """
+    from smedit.report.figures import CAPTIONS
     from smedit.report.figures.draw import draw
 
     plan, folder = make_plan(config), Path(config["results_dir"])
     check_sums(folder / "tables.sha256", TABLES)
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
-    draw(plan.resolved(), tables, Path(config["figures_dir"]))
+    drawn = draw(plan.resolved(), tables, Path(config["figures_dir"]))
+    with replacing(folder / CAPTIONS) as part:
+        drawn.to_csv(part, index=False, lineterminator="\n")
 
 
 def write_report(config: Mapping[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""Results → tables, the choice of a search, figures, and what a person sees in the terminal."""
+"""Results → tables, the choice of a search, and what a person sees in the terminal."""
 
 import contextlib
 import math
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.image import imread
 
 from smedit.cli import main
 from smedit.errors import UserError
@@ -17,9 +16,6 @@ from smedit.plan.config import completed
 from smedit.plan.plan import make_plan
 from smedit.report import collect, statistics
 from smedit.report.choose import choose, chosen_values
-from smedit.report.figures import KINDS, axes_of, figures
-from smedit.report.figures.draw import draw
-from smedit.report.figures.style import styles
 from smedit.report.metrics import axis_label
 from smedit.report.show import show
 from smedit.report.tables import TABLES, Found, make
@@ -315,63 +311,6 @@ def test_a_point_without_a_score_that_is_needed_is_named(config):
                 each["scores"] = [s for s in each["scores"] if s["score"] != "agreement"]
     with pytest.raises(UserError, match=r"search: the run .* has no agreement to choose by"):
         choose(*plan.searches.values(), results)
-
-
-# --- figures --------------------------------------------------------------------------------------
-
-
-def test_what_varies_decides_which_figures_there_are(config):
-    names = [name for name, _, _ in figures(make_plan(config).resolved())]
-    assert names == [
-        *("search-comparison", "search-curve-lr", "search-gains"),
-        *("search-phases", "search-trade_off-lr"),
-        *("best-comparison", "best-curve-train_batches", "best-gains", "best-phases"),
-        *("stream-comparison", "stream-retention"),
-    ] or set(KINDS) == {"comparison", "curve", "gains", "phases", "retention", "trade_off"}
-    assert {"search-trade_off-lr", "best-curve-train_batches", "stream-retention"} <= set(names)
-    assert not any(name.startswith("stream-curve") for name in names)
-
-
-def test_two_values_of_a_choice_are_no_curve(config):
-    def rows(steps):
-        config["experiments"] = {"a": {"methods": [{"method": "MALMEN", "bp_steps": steps}]}}
-        return make_plan(config).resolved()
-
-    assert axes_of(rows([1, 2])) == []
-    assert axes_of(rows([1, 2, 3])) == ["bp_steps"]
-
-
-def test_every_figure_is_drawn_and_the_same_tables_give_the_same_files(config, tables, tmp_path):
-    rows = make_plan(config).resolved()
-    draw(rows, tables, tmp_path / "one")
-    for name, _, _ in figures(rows):
-        image = imread(tmp_path / f"one/{name}.png")
-        assert min(image.shape[:2]) > 200
-        assert image[..., :3].std() > 0.05, name
-        assert (tmp_path / f"one/{name}.svg").stat().st_size > 5000
-    draw([r for r in rows if r["experiment"] == "stream"], tables, tmp_path / "two")
-    again = list((tmp_path / "two").iterdir())
-    assert again
-    for path in again:
-        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
-
-
-def test_a_figure_that_cannot_be_drawn_says_why_and_stops_nothing(config, tables, tmp_path, caplog):
-    empty = {**tables, "scores": tables["scores"][tables["scores"].stage == 0]}
-    rows = [r for r in make_plan(config).resolved() if r["experiment"] == "search"]
-    draw(rows, empty, tmp_path / "figures")
-    assert "search-comparison cannot be drawn: no measurement was finished" in caplog.text
-    assert len(list((tmp_path / "figures").glob("*.png"))) == len(list(figures(rows)))
-
-
-def test_variants_of_a_method_are_told_apart():
-    names = {f"SMEdit {i}": "SMEdit" for i in range(4)} | {"MEND": "MEND", "Mine": "Mine"}
-    looks = [
-        (s["color"], s["marker"], str(s["linestyle"]), s["markerfacecolor"])
-        for s in styles(names).values()
-    ]
-    assert len(set(looks)) == len(looks)
-    assert len({look[0] for look in looks}) == 3
 
 
 # --- the terminal ---------------------------------------------------------------------------------

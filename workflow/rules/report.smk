@@ -33,6 +33,7 @@ rule figures_of_tables:
             for name in figures_of(PLAN.resolved())
             for suffix in SUFFIXES
         ],
+        f"{RESULTS}/{CAPTIONS}",
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from smedit.plan.settings import all_settings
-from smedit.plan.variants import variant_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """One thing that was asked for; see `smedit.plan.plan.Plan.resolved`."""
 
-NOT_AXES = {"seed", "rows", "generate", "points", "n_requests", "threads"}
-"""Settings that are no axis of a figure."""
-
-
 SUFFIXES = ("png", "svg")
 """Every figure is written as a picture to look at, and as one to print."""
+
+CAPTIONS = "figures.csv"
+"""The table of all figures, beside the other tables: pictures have no words below them."""
+
+VIEWS = {"": ("generalization", "harm"), "scores": ("efficacy", "specificity", "agreement")}
+"""View → what its panels show. The first is the study's primary score and its price."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,23 @@ class Drawing:
         Name → table, the experiment's part of it.
     setting
         The setting that the figure is about; empty if it is about none.
+    measures
+        What its panels show: names of `smedit.report.metrics`.
     """
 
     experiment: str
     rows: Sequence[Row]
     tables: Mapping[str, pd.DataFrame]
     setting: str
+    measures: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, and what is said of it as text."""
+
+    figure: Figure
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -60,27 +72,43 @@ class Kind:
     name: str
     question: str
     settings: Callable[[Sequence[Row]], list[str]]
-    draw: Callable[[Drawing], Figure]
+    views: Mapping[str, Sequence[str]]
+    draw: Callable[[Drawing], Drawn]
+
+    def asks(self, drawing: Drawing) -> str:
+        """The question of one figure."""
+        label = all_settings()[drawing.setting].label if drawing.setting else ""
+        *others, last = drawing.measures
+        measures = f"{', '.join(others)} and {last}" if others else last
+        first = drawing.measures[0]
+        return self.question.format(setting=label, measures=measures, first=first)
 
 
 KINDS: dict[str, Kind] = {}
 """Name → kind."""
 
 
-def figure(question: str, settings: Callable[[Sequence[Row]], list[str]]) -> Callable:
+def figure(
+    question: str,
+    settings: Callable[[Sequence[Row]], list[str]],
+    views: Mapping[str, Sequence[str]] = VIEWS,
+) -> Callable:
     """Declare a kind of figure by the function that draws it.
 
     Parameters
     ----------
     question
-        What the figure answers; ``{}`` stands for the setting's label.
+        What the figure answers; ``{setting}`` stands for the setting's label, ``{measures}`` for
+        what is shown, ``{first}`` for the first of it.
     settings
         Takes what an experiment asks for; gives the settings that it gets such a figure for: none,
         or ``[""]`` for one that is about no setting.
+    views
+        End of the name → what a figure shows; one figure for each.
     """
 
-    def register(draw: Callable[[Drawing], Figure]) -> Callable:
-        KINDS[draw.__name__] = Kind(draw.__name__, question, settings, draw)
+    def register(draw: Callable[[Drawing], Drawn]) -> Callable:
+        KINDS[draw.__name__] = Kind(draw.__name__, question, settings, views, draw)
         return draw
 
     return register
@@ -100,33 +128,6 @@ def figures(rows: Sequence[Row]) -> Iterator[tuple[str, Kind, Drawing]]:
         mine = [row for row in reported if row["experiment"] == experiment]
         for kind in KINDS.values():
             for setting in kind.settings(mine):
-                name = "-".join([experiment, kind.name, *([setting] if setting else [])])
-                yield name, kind, Drawing(experiment, mine, {}, setting)
-
-
-def axes_of(rows: Sequence[Row]) -> list[str]:
-    """The numeric settings that vary: strengths and sizes within a variant, from two values on;
-    choices, such as the number of steps, between variants from three on.
-    """  # noqa: D205
-    found = []
-    for name, said in all_settings().items():
-        if said.kind not in (int, float) or name in NOT_AXES:
-            continue
-        values: dict[str, set[Any]] = {}
-        for row in rows:
-            values.setdefault(line_of(row, name), set()).add(row[name])
-        numbers = (len(each - {None}) for each in values.values())
-        if max(numbers, default=0) >= (3 if said.choice else 2):
-            found.append(name)
-    return found
-
-
-def line_of(row: Row, setting: str) -> str:
-    """The variant of a row, apart from a setting."""
-    if setting not in row["changes"] and not all_settings()[setting].choice:
-        return row["variant"]
-    own = variant_name(row["method"], row["changes"])
-    if row["variant"] != own:  # it has a name of its own
-        return row["variant"]
-    rest = {key: value for key, value in row["changes"].items() if key != setting}
-    return variant_name(row["method"], rest)
+                for view, measures in kind.views.items():
+                    name = "-".join(filter(None, [experiment, kind.name, setting, view]))
+                    yield name, kind, Drawing(experiment, mine, {}, setting, measures)

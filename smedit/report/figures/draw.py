@@ -1,4 +1,4 @@
-"""All figures of a plan, drawn from its tables."""
+"""All figures of a plan, drawn from its tables; their captions go into a table of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from smedit.report.figures import SUFFIXES, Row, figures
+from smedit.report.figures import SUFFIXES, Drawn, Row, figures
 from smedit.report.figures.style import refusal, save, theme
 
 log = logging.getLogger("smedit")
@@ -19,12 +19,19 @@ class CannotDrawError(Exception):
     """Why a figure cannot be drawn from what was measured."""
 
 
-def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> None:
+def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> pd.DataFrame:
     """Write every figure as ``NAME.png`` and ``NAME.svg``.
 
     One that cannot be drawn becomes a picture that says why, and stops nothing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per figure: ``figure`` (its name), ``experiment``, ``kind``, ``setting``,
+        ``question``, ``caption``, and ``drawn``: true, or why it could not be.
     """
     out.mkdir(parents=True, exist_ok=True)
+    found = []
     with theme():
         for name, kind, drawing in figures(rows):
             mine = {
@@ -32,10 +39,21 @@ def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> 
                 for key, table in tables.items()
                 if "experiment" in table
             }
+            why = "true"
             try:
-                figure = kind.draw(replace(drawing, tables=mine))
+                made = kind.draw(replace(drawing, tables=mine))
             except CannotDrawError as error:
-                log.warning("%s cannot be drawn: %s", name, error)
-                figure = refusal(str(error))
+                why = str(error)
+                log.warning("%s cannot be drawn: %s", name, why)
+                made = Drawn(refusal(why), "")
             for suffix in SUFFIXES:
-                save(figure, out / f"{name}.{suffix}")
+                save(made.figure, out / f"{name}.{suffix}")
+            found.append(
+                {
+                    **{"figure": name, "experiment": drawing.experiment, "kind": kind.name},
+                    **{"setting": drawing.setting, "question": kind.asks(drawing)},
+                    **{"caption": made.caption, "drawn": why},
+                }
+            )
+    columns = ["figure", "experiment", "kind", "setting", "question", "caption", "drawn"]
+    return pd.DataFrame(found, columns=columns)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from smedit.report.figures import Drawing, Row, figure
-from smedit.report.figures.comparison import several_variants
+import pandas as pd
+
+from smedit.report.figures import VIEWS, Drawing, Drawn, Row, figure, scales
+from smedit.report.figures.captions import caption
+from smedit.report.figures.dots import Dots, dots
 from smedit.report.figures.draw import CannotDrawError
-from smedit.report.figures.points import at_last_values, means
-from smedit.report.figures.style import BARS, GREY, finish, panels, styles, title_rows
-from smedit.report.metrics import HEADLINE, is_headline
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from smedit.report.figures.points import at_last_values, means, once, places_of
+from smedit.report.figures.style import styles
+from smedit.report.figures.vary import several_variants
+from smedit.report.metrics import is_headline
 
 
 def with_pairs(rows: Sequence[Row]) -> list[str]:
@@ -24,54 +24,44 @@ def with_pairs(rows: Sequence[Row]) -> list[str]:
     return several_variants(rows) if second or norm else []
 
 
-@figure("What do a second step, and the norm in place of KL, gain?", with_pairs)
-def gains(drawing: Drawing) -> Figure:
+@figure(
+    "What do a second step, and the norm in place of KL, gain in {measures}?",
+    with_pairs,
+    {"": VIEWS[""][:1], "scores": VIEWS["scores"]},
+)
+def gains(drawing: Drawing) -> Drawn:
     """Differences in points, paired by request: one dot per pair of variants."""
     table = drawing.tables["gains"]
+    pairs = list(zip(table.metric, table.score, strict=True))
     parts = [
-        table[
-            [is_headline(name, m, s) for m, s in zip(table.metric, table.score, strict=True)]
-        ].assign(name=name)
-        for name in HEADLINE
+        table[[is_headline(name, *pair) for pair in pairs]].assign(name=name)
+        for name in drawing.measures
     ]
-    import pandas as pd
-
-    found = pd.concat(parts) if len(table) else table
+    found = pd.concat(parts)
     if found.empty:
         raise CannotDrawError("no two variants differ in one choice alone")
+    found = once(found, "variant")
     found = found.assign(
         value=found.gain,
-        place=found.model + "\n" + found.dataset,
-        pair=found.variant + ": " + found.gain_of,
+        place=places_of(found),
+        line=found.variant + ": " + found.gain_of,
     )
     found, fixed = at_last_values(drawing, found)
-    points = means(found, ["place", "pair", "method", "name"])
-    order = list(dict.fromkeys(points.pair))
-    looks = styles(dict(zip(points.pair, points.method, strict=True)))
-    places = list(dict.fromkeys(points.place))
-    sheet = panels(
-        len(places),
-        len(HEADLINE),
-        2.3,
-        0.55 + 0.2 * len(order),
-        labels=order,
-        sharey=True,
-        sharex=True,
+    points = means(found, ["place", "line", "method", "name"]).assign(mark=0)
+    methods = dict(zip(points.line, points.method, strict=True))
+    scale = {}
+    for name in drawing.measures:
+        mine = points[points.name == name]
+        scale[name] = scales.difference(name, mine.value, [*mine.low, *mine.high])
+    picture = dots(
+        Dots(
+            points=points,
+            order=list(methods),
+            looks={(line, 0): look for line, look in styles(methods).items()},
+            scale=scale,
+            label="{} (points)",
+            references={(place, name): 0.0 for place in points.place for name in scale},
+        )
     )
-    for row, place in zip(sheet.axes, places, strict=True):
-        for panel, name in zip(row, HEADLINE, strict=True):
-            here = points[(points.place == place) & (points.name == name)].set_index("pair")
-            panel.axvline(0, color=GREY, linewidth=1, zorder=1)
-            for at, label in enumerate(order):
-                if label in here.index:
-                    point, style = here.loc[label], looks[label]
-                    panel.hlines(at, point.low, point.high, color=style["color"], linewidth=1)
-                    panel.plot(point.value, at, **style)
-            panel.set_yticks(range(len(order)), order)
-            panel.set_ylim(len(order) - 0.5, -0.5)
-    title_rows(sheet.axes, places, HEADLINE)
-    for panel in sheet.axes[-1]:
-        panel.set_xlabel("percentage points gained")
-    caption = f"The same requests edited with and without it, mean over seeds. {BARS}"
-    caption += f" With {', '.join(fixed)}." if fixed else ""
-    return finish(sheet, [], caption)
+    what = "Percentage points gained: the same requests edited with and without it."
+    return Drawn(picture, caption(what, points, fixed))

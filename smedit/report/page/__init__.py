@@ -13,6 +13,7 @@ import pandas as pd
 
 from smedit.plan.forecast import is_done
 from smedit.plan.plan import Row, make_plan
+from smedit.report.figures import CAPTIONS
 from smedit.report.metrics import METRICS, SCORES
 from smedit.report.page.grids import BESTS, Grid, grid
 from smedit.report.page.verdicts import verdicts
@@ -49,7 +50,7 @@ def write_page(config: Mapping[str, Any], out: Path) -> None:
     results, figures = Path(config["results_dir"]), Path(config["figures_dir"])
     plan = make_plan(config)
     tables = {name: pd.read_csv(results / f"{name}.csv") for name in ("summary", *SHOWN)}
-    pictures = pd.read_csv(results / "figures.csv", keep_default_na=False)
+    pictures = pd.read_csv(results / CAPTIONS, keep_default_na=False)
     provenance = results / "provenance.json"
     experiments = [
         {

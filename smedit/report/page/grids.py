@@ -12,7 +12,7 @@ import pandas as pd
 from smedit.plan.settings import all_settings
 from smedit.report.metrics import HEADLINE, METRICS, SCORES
 
-BESTS = {name: "higher" for name in HEADLINE} | {"harm": "lower"}
+BESTS = dict.fromkeys(HEADLINE, "higher") | {"harm": "lower"}
 """Column → which of its values is marked, per model and dataset."""
 
 HIDDEN = {"experiment", "run", "identity", "engine"}
