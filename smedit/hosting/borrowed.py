@@ -23,7 +23,7 @@ borrowed                                          because
 ``workflow.global_resources``                     jobs share the GPUs that a run is given
 ``workflow.current_basedir``                      the suite runs from any folder, and as a module
 ``workflow.parent_groupids``                      groups by model and dataset, of one name
-``workflow.execution_settings.keep_going``        the rest of a group goes on if one job fails
+``JobScheduler.keepgoing``                        the rest of a group goes on if one job fails
 ``workflow.dag``, ``workflow.scheduler.failed``,  what a run writes is checked before; failed jobs
 attributes of jobs                                are named after
 ``workflow.scheduler._executor``, and the SLURM   SLURM's words on a failed submission; jobs that
@@ -38,6 +38,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ def name_group(workflow: Any, group: str, name: str) -> None:
 def keep_going(workflow: Any) -> None:
     """In a process that a cluster started: the rest of a group goes on if one of its jobs fails.
 
-    Such a process reads no profile, runs no hook and is not told of ``--keep-going``.
+    Such a process reads no profile, runs no hook and is not told of ``--keep-going``. It reads the
+    Snakefile before it has a scheduler, so what every scheduler has by then is set here.
     """
     if is_started_by_cluster(workflow):
-        workflow.execution_settings.keep_going = True
+        JobScheduler.keepgoing = property(lambda _: True, lambda *_: None)
 
 
 def jobs_to_do(workflow: Any) -> list[Job]:

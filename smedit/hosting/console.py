@@ -78,7 +78,7 @@ class LogHandler(LogHandlerBase):
             return _failed(record)
         if event == LogEvent.GROUP_ERROR:
             return f"failed: a group of jobs; {' '.join(record.aux_logs)}"
-        if event == LogEvent.ERROR and record.exception == "CalledProcessError":
+        if event == LogEvent.ERROR and "CalledProcessError" in record.getMessage():
             return ""  # the job's own error says more
         text = record.getMessage() if record.msg else ""
         wanted = record.levelno >= logging.WARNING or (event is None and text.startswith(TOLD))

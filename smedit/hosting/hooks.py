@@ -120,9 +120,12 @@ class Hooks:
         with suppress(OSError):  # what stays in its place is refused again
             set_refused_aside(self._kept())
         made = {path for job in borrowed.jobs_of_run(self.workflow) for path in job.outputs}
-        for results, figures in self.results.items():
-            if f"{results}/summary.csv" in made:
-                print(show(results, {}), places(results, figures), sep="\n\n", file=sys.stderr)
+        try:
+            for results, figures in self.results.items():
+                if f"{results}/summary.csv" in made:
+                    print(show(results, {}), places(results, figures), sep="\n\n", file=sys.stderr)
+        except (UserError, OSError) as error:
+            sys.exit(f"error: {message(error)}")
 
     def _kept(self) -> list[str]:
         """Where damaged files are set aside. Models that several copies of the suite share stay."""

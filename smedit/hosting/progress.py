@@ -123,9 +123,12 @@ class Progress:
             return None
         parts = self._left(now)
         last = sum(left for number, left in parts.items() if self.pieces[number].kind in LAST)
-        rest = sum(parts.values()) - last
-        n_rest = sum(self.pieces[number].kind not in LAST for number in parts)
-        return rest / max(1.0, min(self.abreast(now), n_rest)) + last
+        rest = [left for number, left in parts.items() if self.pieces[number].kind not in LAST]
+        abreast, longest = self.abreast(now), max(rest, default=0)
+        # At best the longest job comes first, at worst it is left for the end.
+        best = max(sum(rest) / abreast, longest)
+        worst = (sum(rest) - longest) / abreast + longest
+        return (best + worst) / 2 + last
 
     def abreast(self, now: float) -> float:
         """How many jobs run at a time, as measured while any run did."""
