@@ -95,7 +95,7 @@ class LogHandler(LogHandlerBase):
             far.fail(record.jobid, now)
         elif event == LogEvent.JOB_FINISHED:
             far.end(record.job_id, now)
-            if now >= self._next_line and not self._at_length:
+            if now >= self._next_line and not self._at_length and len(far.took) < len(far.pieces):
                 self._next_line = now + PAUSE
                 self._print(f"{time.strftime('%H:%M:%S')} {progress.line(far, now)}")
 
