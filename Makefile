@@ -8,13 +8,14 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install plan reproduce smoke bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
+.PHONY: help install plan reproduce smoke clean bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
 
 help:
 	@echo "make install     the environment in .venv; then: . .venv/bin/activate"
 	@echo "make plan        what make reproduce would run, and about how long"
 	@echo "make reproduce   all tables and figures of the default configuration"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
+	@echo "make clean       remove what runs have made: results and figures that git does not keep; models stay"
 	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
 	@echo "make bench-gpu   KL against norm at the paper's scale, random weights; needs a GPU"
 	@echo "make test        lint, unit and conformance tests, the smoke workflow and its checks"
@@ -42,6 +43,9 @@ reproduce: $(BIN)/.installed
 
 smoke: $(BIN)/.installed
 	snakemake smoke $(OPTIONS)
+
+clean: $(BIN)/.installed
+	python -m smedit.hosting.clean
 
 # Measured anew each time, unlike anything else: the numbers are those of this machine as it is now.
 bench bench-gpu: $(BIN)/.installed

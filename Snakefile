@@ -1,27 +1,26 @@
 # Entry of the workflow. Targets: reproduce (default), tables, figures, smoke.
 
-import atexit
-import subprocess
 import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-from smedit.plan.config_files import check_files, read_file
 from smedit.errors import UserError, message
+from smedit.hosting.borrowed import given_files
+from smedit.plan.config_files import check_files, read_file
 
-min_version("9.8")
+min_version("9.27")
 
 DEFAULT = Path(workflow.basedir, "config/config.yaml")
 try:
-    check_files(workflow.overwrite_configfiles or [DEFAULT])
+    check_files(given_files(workflow) or [DEFAULT])
     SMOKE = read_file(Path(workflow.basedir, "config/smoke.yaml"))
 except (UserError, OSError) as error:
     sys.exit(f"error: {message(error)}")
 
 
 # A configuration given with --configfile stands alone; nothing of the default is mixed in.
-if not workflow.overwrite_configfiles:
+if not given_files(workflow):
 
     configfile: str(DEFAULT)
 
@@ -30,29 +29,15 @@ include: "workflow/suite.smk"
 include: "workflow/hooks.smk"
 
 
-# `--no-hooks` leaves all of this out.
+HOOKS.results[Path(SMOKE["results_dir"])] = Path(SMOKE["figures_dir"])
+
+
 onstart:
-    begin_run()
-    # On Ctrl-C, the SLURM plugin overlooks jobs that it is just submitting or asking about.
-    executor = getattr(workflow.scheduler, "_executor", None)
-    slurm_run = getattr(executor, "run_uuid", None)
-    if slurm_run:
-        atexit.register(subprocess.run, ["scancel", "--name", slurm_run])
-    # Jobs of a run on this machine do not each import PyTorch. On a GPU they do: what a process
-    # knows of one does not survive a fork.
-    on_this_machine = workflow.is_main_process and workflow.local_exec
-    own_environments = workflow.deployment_settings.deployment_method
-    if sys.platform == "linux" and on_this_machine and not own_environments:
-        import torch
-        from smedit.hosting import warm_start
-
-        if config["device"] == "cpu" or not torch.cuda.is_available():
-            threads = max(run.settings.threads for run in PLAN.runs.values())
-            warm_start.start(min(threads, workflow.cores))
-
-
-KEPT.append(SMOKE["results_dir"])
-SHOWN[Path(SMOKE["results_dir"])] = Path(SMOKE["figures_dir"])
+    HOOKS.begin()
+    HOOKS.cancel_at_exit()
+    HOOKS.start_warm(
+        config["device"], max(run.settings.threads for run in PLAN.runs.values())
+    )
 
 
 if config["results_dir"] == SMOKE["results_dir"]:

@@ -11,6 +11,7 @@ from smedit.benchmark.settings import (
     read_settings,
 )
 from smedit.errors import UserError, located, message
+from smedit.hosting.borrowed import given_files, is_main
 from smedit.models.module_names import expand_modules
 from smedit.plan.catalogue import catalogue
 from smedit.plan.config_files import check_files
@@ -20,7 +21,7 @@ DEFAULT, SMOKE_TEST = [
     for name in ("config", "smoke")
 ]
 try:
-    check_files([DEFAULT, SMOKE_TEST, *workflow.overwrite_configfiles])
+    check_files([DEFAULT, SMOKE_TEST, *given_files(workflow)])
 except (UserError, OSError) as error:
     sys.exit(f"error: {message(error)}")
 
@@ -33,7 +34,7 @@ include: "hooks.smk"
 
 
 onstart:
-    begin_run()
+    HOOKS.begin()
 
 
 BENCHMARK_FILES = {
@@ -49,7 +50,7 @@ try:
         for name, path in BENCHMARK_FILES.items()
     }
     RANDOM_MODELS = {k: m for b in BENCHMARKS.values() for k, m in b["models"].items()}
-    if workflow.is_main_process:
+    if is_main(workflow):
         for name, settings in BENCHMARKS.items():
             check_enough_rows(BENCHMARK_FILES[name], settings, KNOWN)
             with located(BENCHMARK_FILES[name]):

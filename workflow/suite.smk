@@ -8,7 +8,15 @@ from pathlib import Path
 
 from smedit.data.readers import data_files
 from smedit.errors import UserError
-from smedit.hosting.gpu_slots import GPUS
+from smedit.hosting.borrowed import (
+    folder_of_snakefile,
+    is_main,
+    is_started_by_cluster,
+    keep_going,
+    name_group,
+    resource,
+    sources,
+)
 from smedit.plan.config import check_data, completed
 from smedit.plan.config_files import explained, read_file
 from smedit.plan.jobs import (
@@ -24,19 +32,10 @@ from smedit.report.figures import CAPTIONS, SUFFIXES, figures_of
 from smedit.report.tables import TABLES
 from smedit.store.files import SUITE
 
-# Large tensors come and go. By default each one is mapped anew from the system and its pages are
-# filled again; with this, glibc keeps them.
-os.environ.setdefault(
-    "GLIBC_TUNABLES",
-    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=67108864",
-)
-
 # The suite's folder. What a run reads of the suite lies there; models, results, figures and data lie
 # in the working folder, which may be another (--directory, --snakefile).
-ROOT = Path(str(workflow.current_basedir)).parent
+ROOT = folder_of_snakefile(workflow).parent
 os.environ[SUITE] = str(ROOT.resolve())
-given = workflow.global_resources["gpu"] if "gpu" in workflow.global_resources else ""
-os.environ[GPUS] = str(getattr(given, "value", given))  # a number in older versions
 if ROOT.samefile(Path.cwd()):
     ROOT = Path()
 
@@ -48,9 +47,9 @@ SMOKE_FILE = ROOT / "config/smoke.yaml"
 if config == read_file(SMOKE_FILE):
     SOURCES = [SMOKE_FILE], {}
 else:
-    SOURCES = [
-        Path(file) for file in workflow.configfiles
-    ], workflow.config_settings.config
+    SOURCES = sources(workflow)
+
+keep_going(workflow)
 
 # Runs of which nothing is left to do: their results come from the repository.
 SETTLED = set()
@@ -59,7 +58,7 @@ try:
     config |= completed(config, SOURCES[0][0].stem if SOURCES[0] else "config")
     PLAN = make_plan(config)
     # Once per run, not once per job: this reads all data and imports torch.
-    if workflow.is_main_process:
+    if is_main(workflow):
         from smedit.models.architectures import check_models
 
         check_data(PLAN)

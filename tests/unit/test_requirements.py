@@ -1,5 +1,7 @@
-"""pyproject.toml, environment.yml and constraints.txt state one set of requirements."""
+"""Requirements stand in pyproject.toml alone; constraints.txt and conda's files follow it."""
 
+import os
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -11,14 +13,23 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def conda():
-    return yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+def test_conda_brings_python_and_pip_the_rest():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert conda["dependencies"] == [f"python{PROJECT['requires-python']}", "pip"]
 
 
-def test_conda_installs_what_the_project_requires():
-    (pip,) = [entry["pip"] for entry in conda() if isinstance(entry, dict)]
-    assert pip == PROJECT["dependencies"]
-    assert f"python{PROJECT['requires-python']}" in conda()
+def test_the_script_for_conda_installs_the_suite_from_any_folder(tmp_path):
+    pip = tmp_path / "pip"
+    pip.write_text(f'#!/bin/sh\necho "$PWD $*" >> {tmp_path}/said\n')
+    pip.chmod(0o755)
+    copy = tmp_path / "copy.sh"  # as Snakemake has it
+    copy.write_text((ROOT / "environment.post-deploy.sh").read_text(encoding="utf-8"))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SMEDIT_SUITE": str(ROOT)}
+    subprocess.run(["bash", copy], cwd=tmp_path, env=environment, check=True)
+    first, second = (tmp_path / "said").read_text().splitlines()
+    assert first.startswith(f"{ROOT} install -q -c constraints.txt torch==")
+    assert second == f"{ROOT} install -q -c constraints.txt -e ."
 
 
 def test_every_requirement_is_pinned_to_a_version_that_satisfies_it():

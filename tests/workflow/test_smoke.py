@@ -21,11 +21,13 @@ RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"
 PLAN = make_plan(completed(read_file(ROOT / "config/smoke.yaml")))
 
 
-def finished_runs(log):
-    """Result files of the jobs that Snakemake has counted as done.
+def finished_runs(started):
+    """Result files of the jobs that Snakemake has counted as done, by its own log since then.
 
     A job that wrote its result a moment before the interruption was not counted, and runs again.
     """
+    logs = (ROOT / ".snakemake/log").glob("*.log")
+    log = "".join(path.read_text() for path in logs if path.stat().st_mtime >= started)
     jobs = re.findall(r"output: (\S*/runs/\S*\.json)\n(?:    .*\n)*?    jobid: (\d+)\n", log)
     done = set(re.findall(r"Finished jobid: (\d+) ", log))
     return [ROOT / output for output, job in jobs if job in done]
@@ -33,12 +35,13 @@ def finished_runs(log):
 
 def stop_after(n_runs, stop, log):
     """Run until so many runs are done, then stop everything; what was done."""
+    started = time.time()
     process = start(ROOT, log)
-    while process.poll() is None and len(finished_runs(log.read_text())) < n_runs:
+    while process.poll() is None and len(finished_runs(started)) < n_runs:
         time.sleep(0.2)
     stop(process)
     process.wait()
-    return finished_runs(log.read_text())
+    return finished_runs(started)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def on_gpus(command):
     What SLURM starts has the GPUs that SLURM gave it.
     """
     n = config["gpus_per_job"]
-    own = n and not workflow.remote_exec
+    own = n and not is_started_by_cluster(workflow)
     return f"python -m smedit.hosting.gpu_slots {n} {command}" if own else command
 
 
@@ -68,23 +68,11 @@ def group_of_run(w):
     run = PLAN.runs[w.run]
     place = [run.settings.model, run.settings.dataset]
     group = "_".join(["runs", *place, run.chosen.search if run.chosen else ""])
-    workflow.parent_groupids[group] = "runs"  # what a profile calls it
+    name_group(workflow, group, "runs")  # what a profile calls it
     return group
 
 
 # A group asks for the time of all its jobs, and in a third attempt for three times that, so jobs of
 # hours would ask for days. Without a limit on turns, a group would ask for the memory and the GPUs of
 # all its jobs at once. Snakemake ignores groups in a run on this machine.
-SHORT = config["minutes"] <= 60 and "turn" in workflow.global_resources
-
-
-def turn(w):
-    """A resource that a group of jobs has once: they take turns (workflow/profiles/slurm).
-
-    The process that SLURM starts for a group does not learn of `keep-going` from Snakemake, but
-    only the jobs of groups ask for a turn, and there it can be told: a job that fails should not
-    keep the rest of its group from running.
-    """
-    if workflow.remote_exec and workflow.scheduler is not None:
-        workflow.scheduler.keepgoing = True
-    return 1
+SHORT = config["minutes"] <= 60 and resource(workflow, "turn") is not None

@@ -31,7 +31,7 @@ rule run:
         mem_mb=growing(config["memory_mb"]),
         runtime=growing(config["minutes"]),
         gpu=config["gpus_per_job"],
-        turn=turn,
+        turn=1,  # a group has one: its jobs take turns (workflow/profiles/slurm)
     params:
         job=job_of_run,
         chosen=lambda w, input: f"--chosen {input.chosen}" if input.chosen else "",
