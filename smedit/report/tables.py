@@ -274,7 +274,7 @@ def training(found: Found) -> Iterator[Mapping[str, Any]]:
 
 
 @table(*choose.COLUMNS)
-def chosen(found: Found) -> Iterator[Mapping[str, Any]]:
+def chosen(found: Found) -> Iterator[Mapping[Any, Any]]:
     """Every point of every search, with its objective (percent), its harm, and whether it won."""
     for searched in found.searches:
         for row in searched.to_dict("records"):

@@ -170,12 +170,16 @@ class Evaluation:
         Without a hypernetwork there is one.
         """
         batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
-        once, first = not isinstance(self.editor, Editor), None
-        if not (start or once):
-            first, seconds = self.bench.first_trace(self.rows, number, batch)
-            self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
-        edits = self.editor.edit(self.model, batch, steps, start, first)
-        for stage in [steps] if once else range(1, steps + 1):
+        stages: Sequence[int] = [steps]
+        if isinstance(self.editor, Editor):
+            first, stages = None, range(1, steps + 1)
+            if not start:
+                first, seconds = self.bench.first_trace(self.rows, number, batch)
+                self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
+            edits = self.editor.edit(self.model, batch, steps, start, first)
+        else:
+            edits = self.editor.edit(self.model, batch, steps, start)
+        for stage in stages:
             with self.clock.phase("edit"):
                 shifts = next(edits)
             yield stage, shifts
@@ -240,8 +244,8 @@ class BatchEvaluation(Evaluation):
             self.says.setdefault(name, []).extend(values)
         if self.done == 0:
             self._answer(part, shifts)
-        for stage, values in measured.items():
-            self._stages.setdefault(stage, []).append(values)
+        for key, point in measured.items():
+            self._stages.setdefault(key, []).append(point)
         self.done += 1
         log.info("edited and scored batch %d/%d", self.done, len(self.parts))
 
@@ -339,7 +343,10 @@ class SequentialEvaluation(Evaluation):
             setattr(self, name, values[name])
 
 
-PROTOCOLS = {"batch": BatchEvaluation, "sequential": SequentialEvaluation}
+PROTOCOLS: dict[str, type[BatchEvaluation | SequentialEvaluation]] = {
+    "batch": BatchEvaluation,
+    "sequential": SequentialEvaluation,
+}
 """Protocol → how it is measured."""
 
 
@@ -389,7 +396,7 @@ def joined(sizes: Sequence[int], batches: Sequence[Sequence[Mapping[str, Any]]])
         rows: list[list[float]] = []
         for size, scores in zip(sizes, batches, strict=True):
             found = (s["rows"] for s in scores if (s["metric"], s["score"]) == (metric, score))
-            own = next(found, [])
+            own: list[list[float]] = next(found, [])
             rows += [*own, *([] for _ in range(size - len(own)))]
         whole.append({"metric": metric, "score": score, "rows": rows})
     return whole

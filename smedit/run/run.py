@@ -152,7 +152,9 @@ def _as_it_edits(
         return editor
     if measurement["edit_parts"] != "all":
         others = set(PARTS) - parts_named(measurement["edit_parts"])
-        editor = editor.with_parts_of(make_editor(settings, model), others)
+        untrained = make_editor(settings, model)
+        assert isinstance(untrained, Editor)  # as that one
+        editor = editor.with_parts_of(untrained, others)
     step_size = measurement["edit_lr"]
     return editor if step_size is None else editor.with_step_size(step_size)
 
