@@ -30,6 +30,7 @@ from smedit.engine.training_state import named
 from smedit.errors import DivergedError
 from smedit.run.checkpoint import Checkpoint, State
 from smedit.run.opening import AnyEditor
+from smedit.store.records import Evaluated, Point
 
 log = logging.getLogger("smedit")
 
@@ -89,7 +90,7 @@ class Bench:
             self._texts[rows] = HarmText(self.model, rows)
         return self._texts[rows]
 
-    def unedited(self, rows: str, n_requests: int, perplexity: bool) -> dict[str, Any]:
+    def unedited(self, rows: str, n_requests: int, perplexity: bool) -> Point:
         """The point before the first edit."""
         scores = [RowScore(**r) for r in self.before["unedited"][rows] if r["request"] < n_requests]
         return {
@@ -136,9 +137,9 @@ class Evaluation:
         self.says: dict[str, Any] = {}
         self.generated: list[dict[str, Any]] = []
 
-    def run(self, checkpoint: Checkpoint) -> dict[str, Any]:
+    def run(self, checkpoint: Checkpoint) -> Evaluated:
         """Edit and measure what is not done yet; what the result holds of it."""
-        diverged = None
+        diverged: dict[str, Any] | None = None
         try:
             while self.done < len(self.parts):
                 n_points = len(self.points)
@@ -161,7 +162,7 @@ class Evaluation:
     def _next(self) -> None:
         raise NotImplementedError
 
-    def _points(self) -> list[dict[str, Any]]:
+    def _points(self) -> list[Point]:
         return self.points
 
     def _edits(self, number: int, start: Shifts) -> Iterator[tuple[int, Shifts]]:
@@ -249,7 +250,7 @@ class BatchEvaluation(Evaluation):
         self.done += 1
         log.info("edited and scored batch %d/%d", self.done, len(self.parts))
 
-    def _points(self) -> list[dict[str, Any]]:
+    def _points(self) -> list[Point]:
         if self.done < len(self.parts):  # it diverged: no stage is complete
             return self.points
         return self.points + [
@@ -303,7 +304,7 @@ class SequentialEvaluation(Evaluation):
             raise DivergedError(f"batch {number} of the stream: {error}") from error
         self._total, self.done = dict(last), number
 
-    def _measured(self, number: int, shifts: Shifts) -> dict[str, Any]:
+    def _measured(self, number: int, shifts: Shifts) -> Point:
         edited = [request for part in self.parts[:number] for request in part]
         scorer, rows = self._scored(0, edited, shifts)
         text, losses = self._text(shifts), []
