@@ -55,6 +55,7 @@ bench bench-gpu: $(BIN)/.installed
 lint: $(BIN)/.installed
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	snakemake --lint --snakefile workflow/benchmark.smk

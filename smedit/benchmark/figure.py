@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -114,7 +115,7 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
     places = [(piece, phase) for piece, names in PHASES.items() for phase in [*names, "total"]]
     seconds = rows[rows.quantity == "seconds"].set_index(["path", "piece", "phase"])
     for y, (piece, phase) in enumerate(places):
-        both = [seconds.loc[(path, piece, phase)] for path in MARKERS]
+        both = [seconds.xs((path, piece, phase)) for path in MARKERS]
         panel.hlines(y, both[0].value, both[1].value, color=GREY, linewidth=1.2)
         for point, (face, _) in zip(both, MARKERS.values(), strict=True):
             panel.hlines(y, point.low, point.high, color="0.2", linewidth=0.7)
@@ -143,7 +144,7 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
     panel.set_title(label)
 
 
-def _savings(panel: Axes, rows: pd.DataFrame, looks: Mapping[str, Style]) -> None:
+def _savings(panel: Axes, rows: pd.DataFrame, looks: Mapping[Any, Style]) -> None:
     """Seconds of a training batch, as one saving after another is added."""
     rows = _totals(rows[rows.piece == "training batch"], "seconds")
     names = [path for path in PATHS if path in set(rows.path)]
@@ -172,7 +173,7 @@ def _memory(panel: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
 
 
 def _growth(
-    panel: Axes, rows: pd.DataFrame, part: str, quantity: str, looks: Mapping[str, Style]
+    panel: Axes, rows: pd.DataFrame, part: str, quantity: str, looks: Mapping[Any, Style]
 ) -> None:
     """Total seconds or peak memory against what grows, with the fitted slope."""
     points, slopes = _totals(rows, quantity), _totals(rows, f"slope_of_{quantity}")

@@ -64,9 +64,9 @@ class PathsPart:
         self.variants = [Variant.of(entry) for entry in section["methods"]]
         self.ablated = [Variant.of(entry) for entry in section["ablation"]]
         self.executions = paths(job["hyperparameters"]["minibatch"])
-        self.model: LanguageModel | None = None
+        self.model: LanguageModel
         self.work: dict[Variant, Work] = {}
-        self.evaluation: Evaluation | None = None
+        self.evaluation: Evaluation
         self.references: dict[Variant, Run] = {}
         self.seconds: dict[tuple[Variant, str], list[dict[str, dict[str, float]]]] = {}
         self.apart: dict[tuple[Variant, str], dict[str, float]] = {}
@@ -116,7 +116,7 @@ class PathsPart:
         rows: list[Row] = []
         alone = self.alone.get((variant, path))
         for piece in runs[0]:
-            timed = seconds_rows(keys | {"piece": piece}, [run[piece] for run in runs])
+            timed = seconds_rows({**keys, "piece": piece}, [run[piece] for run in runs])
             rows += timed
             totals = [sum(run[piece].values()) for run in runs]
             if path != "plain":
@@ -148,7 +148,8 @@ class PathsPart:
         self.model = model = open_fast(self.job)
         self.work = {variant: make_work(self.job, model, variant, n) for variant in self.variants}
         self.evaluation = make_evaluation(self.job, model, n)
-        for part in (*self.work.values(), self.evaluation):
+        parts: list[Work | Evaluation] = [*self.work.values(), self.evaluation]
+        for part in parts:
             model.freeze(part.sequences)
         model.states.save(self.states)
         # As in a job of the workflow: the states are read from a file.
@@ -178,7 +179,8 @@ class PathsPart:
             check_agreement(found, self.section["tolerance"], what)
 
     def _measure_alone(self, variant: Variant, path: str) -> None:
-        self.model = None  # its memory is the other process's now
+        if hasattr(self, "model"):
+            del self.model  # its memory is the other process's now
         self.references.clear()
         self.alone[variant, path] = in_new_process(
             measure_path, self.job, self.states, variant, self.section["n_edits"], path

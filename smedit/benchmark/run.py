@@ -51,7 +51,8 @@ def run_benchmark(job: Mapping[str, Any], out: Path) -> None:
     if busy > 0.5:
         log.warning("the machine is busy (load average %.1f): other work spoils the times", busy)
     with tempfile.TemporaryDirectory() as scratch:
-        folder, parts = Path(scratch), []
+        folder = Path(scratch)
+        parts: list[PathsPart | InSequencePart | PointsPart] = []
         for name, section in parts_of(settings).items():
             for model in models_of_part(section):
                 mine = of_model(model)

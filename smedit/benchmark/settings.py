@@ -108,7 +108,9 @@ def check_enough_rows(path: Path, settings: Mapping[str, Any], config: Mapping[s
         If not.
     """
     splits = splits_before_jobs(settings["dataset"], config["datasets"][settings["dataset"]])
-    for part, section in parts_of(settings).items() if splits else ():
+    if splits is None:
+        return
+    for part, section in parts_of(settings).items():
         used = ("train", "eval") if part == "paths" else ("train",)
         sizes = section["n_edits"]
         largest = max(sizes) if isinstance(sizes, list) else sizes

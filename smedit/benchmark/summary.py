@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -105,8 +105,7 @@ def _savings(table: pd.DataFrame) -> list[str]:
 
 def _differences(table: pd.DataFrame) -> list[str]:
     found = table[table.quantity == "largest_difference"].groupby("phase", sort=False).value.max()
-    found = {name: f"{value:.1e}" for name, value in found.items()}
-    text = ", ".join(f"{name} {value}" for name, value in found.items())
+    text = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     return [f"The paths agree. Largest differences from plain: {text}.", ""]
 
 
@@ -117,13 +116,18 @@ def _scaling(table: pd.DataFrame, against: str) -> list[str]:
     for (method, size), mine in points.groupby(["method", against], sort=False):
         values = mine.set_index("quantity").value
         lines.append(
-            [method, f"{size:.0f}", f"{values['seconds']:.2f}", f"{values['peak_memory_mb']:.0f}"]
+            [
+                str(method),
+                f"{size:.0f}",
+                f"{values['seconds']:.2f}",
+                f"{values['peak_memory_mb']:.0f}",
+            ]
         )
     slopes = table[table.quantity.str.startswith("slope_of")]
     fitted = "; ".join(
-        f"{r.method}, {r.quantity.removeprefix('slope_of_').split('_mb')[0].replace('_', ' ')} "
-        f"{r.value:.2f} ± {r.high - r.value:.2f}"
-        for r in slopes.itertuples()
+        f"{method}, {quantity.removeprefix('slope_of_').split('_mb')[0].replace('_', ' ')} "
+        f"{value:.2f} ± {high - value:.2f}"
+        for method, quantity, value, high in _columns(slopes, "method", "quantity", "value", "high")
     )
     first = table.iloc[0]
     return [
@@ -139,8 +143,8 @@ def _locality(table: pd.DataFrame) -> list[str]:
     for (model, label, n), mine in table.groupby(["model", "label", "n_edits"], sort=False):
         seconds = mine[mine.quantity == "seconds"].set_index("phase").value
         memory = mine[(mine.quantity == "peak_memory_mb") & (mine.phase == "total")].value.iloc[0]
-        phases = [*(f"{seconds[phase]:.2f}" for phase in seconds.index), f"{memory:.0f}"]
-        lines.append([f"{model}, {label}", f"{n:.0f}", *phases])
+        cells = [*(f"{seconds[phase]:.2f}" for phase in seconds.index), f"{memory:.0f}"]
+        lines.append([f"{model}, {label}", f"{n:.0f}", *cells])
     phases = table[table.quantity == "seconds"].phase.unique()
     return [
         "KL against norm, random weights, fast path; seconds of a training batch by phase:",
@@ -166,6 +170,11 @@ def _in_sequence(table: pd.DataFrame, train_sequences: int) -> list[str]:
         "",
         *_markdown(["", "seconds per request", f"÷ {first.label}"], lines),
     ]
+
+
+def _columns(table: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Some columns, row after row."""
+    return zip(*(table[name] for name in names), strict=True)
 
 
 def _number(

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from typer import Typer
 from typer.exceptions import TyperException
@@ -16,7 +17,11 @@ from smedit.errors import INTERRUPTED, UserError, message
 
 INTERRUPTED_STATUS = 130
 
-PLAIN = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
 
 app = Typer(no_args_is_help=True, help="Edit facts in a language model, and measure it.", **PLAIN)
 for name, command in people.COMMANDS.items():

@@ -82,7 +82,7 @@ def edit(
     precision: Precision = "float32",
 ) -> None:
     """Edit facts into a model, and write the edited model."""
-    given = {"method": method, "batches": batches, "n_edits": n_edits, "seed": seed}
+    given: dict[str, Any] = {"method": method, "batches": batches, "n_edits": n_edits, "seed": seed}
     training = {k: v for k, v in {"dataset": train_on, **given}.items() if v is not None}
     if editor is not None and (training or keep_editor):
         what = next(iter(training), "keep_editor").replace("_", "-")

@@ -89,13 +89,15 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
     if "train_on" in spec:
         parts["train"] = list(load_requests(f"{name} (train_on)", spec["train_on"], seed).train)
     share = {} if tune_share is None else {"tune_share": tune_share}
-    options = {"seed": seed, "leave_out_contradictions": leave_out == "leave_out"}
+    leave = leave_out == "leave_out"
     if "pool" in parts:
-        splits = split_pool(parts["pool"], **options, **share)
+        splits = split_pool(parts["pool"], seed, leave_out_contradictions=leave, **share)
     elif "tune" in parts:
-        splits = disjoint_and_shuffled(parts["train"], parts["tune"], parts["eval"], **options)
+        splits = disjoint_and_shuffled(parts["train"], parts["tune"], parts["eval"], seed, leave)
     else:
-        splits = cut_off_tune(parts["train"], parts["eval"], **options, **share)
+        splits = cut_off_tune(
+            parts["train"], parts["eval"], seed, leave_out_contradictions=leave, **share
+        )
     if "train_on" in spec:  # in the order in which an editor of that dataset sees them
         order = {row.edit: place for place, row in enumerate(parts["train"])}
         splits = replace(splits, train=tuple(sorted(splits.train, key=lambda r: order[r.edit])))
@@ -137,7 +139,9 @@ def splits_before_jobs(name: str, spec: Mapping[str, Any]) -> Splits | None:
 def count_rows(name: str, spec: Mapping[str, Any]) -> dict[str, int] | None:
     """Count the rows of ``train``, ``tune`` and ``eval``; see `splits_before_jobs`."""
     splits = splits_before_jobs(name, spec)
-    return splits and {part: len(requests) for part, requests in splits.parts.items()}
+    if splits is None:
+        return None
+    return {part: len(requests) for part, requests in splits.parts.items()}
 
 
 def data_files(name: str, spec: Mapping[str, Any]) -> list[Path]:

@@ -175,7 +175,9 @@ def disjoint_and_shuffled(
         prompts.update(text_key(prompt.text) for request in kept for prompt in request.locality)
         shuffled[part] = tuple(_ordered(part, kept, seed))
     return Splits(
-        **shuffled,
+        shuffled["train"],
+        shuffled["tune"],
+        shuffled["eval"],
         left_out=tuple(tally for tally in left_out if tally.rows or tally.prompts),
         contradictions=tuple(contradictions),
     )

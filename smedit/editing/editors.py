@@ -17,7 +17,7 @@ from smedit.data.readers import load_requests
 from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
 from smedit.editing.edited import EditedModel
 from smedit.editing.models import BaseModel
-from smedit.editing.step_size import choose_step_size, lost_to_the_bound
+from smedit.editing.step_size import Tried, choose_step_size, lost_to_the_bound
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
 from smedit.engine.in_context import InContext
@@ -113,7 +113,8 @@ class TrainedEditor:
             raise UserError(f"{self.settings['method']} has no step size; leave it out")
         opened = model.language_model
         check_facts(opened, facts)
-        tried, chosen = [], None
+        tried: list[Tried] = []
+        chosen: Tried | None = None
         if step_size is None and isinstance(self._editor, Editor):
             first = trace(opened, self._batch(opened, facts), {})
             chosen, tried = choose_step_size(
@@ -137,7 +138,9 @@ class TrainedEditor:
     @property
     def trained_step_size(self) -> float | None:
         """The mean of the step sizes of all edit modules; None where there are none."""
-        sizes = [w for name, w in self._editor.named_parameters() if name.endswith("step_size")]
+        sizes: list[torch.Tensor] = [
+            w for name, w in self._editor.named_parameters() if name.endswith("step_size")
+        ]
         return torch.cat(sizes).mean().item() if sizes else None
 
     def _batch(self, model: LanguageModel, facts: Sequence[EditRequest]) -> TokenBatch:
@@ -152,10 +155,13 @@ class TrainedEditor:
         first: Trace | None = None,
     ) -> Shifts:
         editor = copy.deepcopy(self._editor)
-        if step_size is not None and isinstance(editor, Editor):
+        batch, steps = self._batch(model, facts), self.settings["bp_steps"]
+        if not isinstance(editor, Editor):
+            *_, shifts = editor.edit(model, batch, steps)
+            return shifts
+        if step_size is not None:
             editor = editor.with_step_size(step_size)
-        steps = self.settings["bp_steps"]
-        *_, shifts = editor.edit(model, self._batch(model, facts), steps, {}, first)
+        *_, shifts = editor.edit(model, batch, steps, {}, first)
         return shifts
 
     def check_base(self, model: BaseModel) -> None:
@@ -233,7 +239,7 @@ def train_editor(
         If a name or a setting is unknown, there are too few rows, or training diverges.
     """
     opened = model.language_model
-    given = {"model": model.name, "dataset": _name_of(dataset), "method": method}
+    given: dict[str, Any] = {"model": model.name, "dataset": _name_of(dataset), "method": method}
     free = declared(Settings).keys() - OF_THE_MODEL
     unknown = [name for name in settings if name not in free]
     if unknown:
@@ -331,7 +337,7 @@ def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
     n_tokens = sum(len(sequence.answer_ids) for sequence in batch.sequences)
     needed = n_tokens * sum(sum(model.shape(name)) for name in model.edit_modules) * 4 * COPIES
     if model.device.type == "cuda":
-        room = torch.cuda.mem_get_info(model.device)[0]
+        room = float(torch.cuda.mem_get_info(model.device)[0])
     else:
         room = 1e6 * available_mb()
     if needed > room:

@@ -69,7 +69,7 @@ class FactScores:
 
     def shown(self) -> str:
         """The table as a terminal shows it: before → after."""
-        columns = {
+        columns: dict[str, pd.Series | list[str]] = {
             "id": self.table["id"],
             "prompt": self.table["prompt"].map(lambda text: _cut(text, 34)),
             "target": self.table["target"].map(lambda text: _cut(text, 14)),

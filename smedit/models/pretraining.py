@@ -173,6 +173,6 @@ def _batches(
         for start in range(0, len(order), BATCH_SIZE):
             ids, labels = zip(*(encoded[i] for i in order[start : start + BATCH_SIZE]), strict=True)
             yield (
-                pad_sequence(ids, batch_first=True),
-                pad_sequence(labels, batch_first=True, padding_value=-100),
+                pad_sequence(list(ids), batch_first=True),
+                pad_sequence(list(labels), batch_first=True, padding_value=-100),
             )

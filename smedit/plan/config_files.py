@@ -114,7 +114,7 @@ def _line_error(text: str, error: yaml.MarkedYAMLError) -> _LineError:
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice; merged mappings (``<<``) may hold it, too, as YAML says."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:

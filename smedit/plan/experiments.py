@@ -70,7 +70,7 @@ def asked(config: Mapping[str, Any]) -> list[Asked]:
     for name, experiment in experiments(config).items():
         both = {"rows": ["tune", "eval"]} if name in chosen_from else {}
         found = list(expanded(config, name, {**both, **experiment}))
-        items += _uniquely_named(dict.fromkeys(found))
+        items += _uniquely_named(list(dict.fromkeys(found)))
     return items
 
 
@@ -142,7 +142,7 @@ def _uniquely_named(items: Sequence[tuple[int, Asked]]) -> list[Asked]:
     entries: dict[str, set[int]] = {}
     for number, item in items:
         entries.setdefault(item.variant, set()).add(number)
-    own = {}
+    own: dict[int, list[Mapping[str, Any]]] = {}
     for number, item in items:
         own.setdefault(number, []).append(item.strengths)
     named_apart = []

@@ -99,7 +99,7 @@ def run_job(plan: Plan, run: Run, device: str, result: Path) -> dict[str, Any]:
 def _place(plan: Plan, settings: Mapping[str, Any]) -> dict[str, Any]:
     spec = plan.models[settings["model"]]
     return {
-        "settings": settings | {"edit_modules": list(settings["edit_modules"])},
+        "settings": {**settings, "edit_modules": list(settings["edit_modules"])},
         "model_spec": {key: value for key, value in spec.items() if key != "edit_modules"},
         "model_folder": model_folder(settings["model"]),
         "dataset_spec": dict(plan.datasets[settings["dataset"]]),

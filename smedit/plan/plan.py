@@ -120,15 +120,16 @@ class Plan:
         """  # noqa: D205
         rows = []
         for row in self.rows:
-            item, run, values = row.asked, row.run, {}
+            item, run = row.asked, row.run
+            values: Mapping[str, Any] = {}
             if row.chosen:
                 of_search = (chosen or {}).get(f"{row.chosen.search} {item.settings.model}", {})
-                values = of_search.get(row.chosen.variant)
-                if values is not None:
-                    run = next((p.run for p in row.points if p.values == values), run)
+                won = of_search.get(row.chosen.variant)
+                if won is not None:
+                    run = next((p.run for p in row.points if p.values == won), run)
                 elif chosen is not None:
                     run = ""
-                values = values or dict.fromkeys(row.chosen.names)
+                values = won or dict.fromkeys(row.chosen.names)
             rows.append(
                 {
                     "experiment": item.experiment,

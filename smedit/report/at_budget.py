@@ -18,7 +18,6 @@ from smedit.report.metrics import is_headline
 from smedit.report.sides import STRENGTHS, rules
 from smedit.report.statistics import RESAMPLES, resamples
 
-Rows = Sequence[Mapping[str, Any]]
 GROUP = ("experiment", "model", "variant", "protocol", "n_edits", "train_batches", "edit_steps")
 Array = np.ndarray[Any, Any]
 
@@ -109,7 +108,7 @@ def _samples(evaluation: Mapping[str, Any], stage: int) -> tuple[_Sample, _Sampl
     return first, None if after is None else _sample(after, before)
 
 
-def _sample(point: Mapping[str, Any], before: Rows) -> _Sample:
+def _sample(point: Mapping[str, Any], before: Sequence[Sequence[float]]) -> _Sample:
     top, bottom = {}, {}
     for name in ("generalization", "efficacy", "agreement"):
         for each in point["scores"]:

@@ -83,8 +83,8 @@ def verdict(findings: Mapping[str, str]) -> str:
     if chosen in ("shown", "slight"):
         return "holds" if chosen == "shown" else "holds in direction"
     if chosen == "absent":
-        only = published in ("shown", "slight")
-        return "holds as published only" if only else "does not hold"
+        as_published = published in ("shown", "slight")
+        return "holds as published only" if as_published else "does not hold"
     return "not settled"
 
 

@@ -10,6 +10,7 @@ from smedit.errors import UserError
 from smedit.plan.plan import Plan
 from smedit.plan.settings import Measurement, complete, declared
 from smedit.store.files import refuse
+from smedit.store.records import Evaluated
 from smedit.store.results import read_result
 
 Result = Mapping[str, Any]
@@ -94,7 +95,7 @@ def measured_rows(
     return rows
 
 
-def evaluation_of(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def evaluation_of(result: Result, values: Mapping[str, Any]) -> Evaluated:
     """The evaluation of a result that a row of the plan asks for.
 
     Parameters
@@ -121,7 +122,7 @@ def has_evaluation(result: Result | None, values: Mapping[str, Any]) -> bool:
     return result is not None and _evaluation(result, values) is not None
 
 
-def _evaluation(result: Result, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _evaluation(result: Result, values: Mapping[str, Any]) -> Evaluated | None:
     wanted = {name: values[name] for name in declared(Measurement)}
     for evaluation in result["evaluations"]:
         if complete(evaluation["measurement"], Measurement) == wanted:

@@ -110,7 +110,7 @@ def _aligned(part: pd.DataFrame) -> str:
     )
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Mapping[Any, Any], name: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if math.isnan(value):
         return "diverged" if row["diverged"] else "–"

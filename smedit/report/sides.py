@@ -117,4 +117,4 @@ def _reached(rows: pd.DataFrame, score: str) -> pd.DataFrame:
         return pd.DataFrame(columns=[*keys, "value"])
     last = rows[rows.stage == rows.groupby(keys).stage.transform("max")].copy()
     last.loc[last.diverged.notna(), "value"] = 0.0
-    return last.groupby(keys, as_index=False).value.mean()
+    return last.groupby(keys, as_index=False)[["value"]].mean()

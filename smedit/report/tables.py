@@ -17,6 +17,7 @@ from smedit.report import claims as claims_module
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.report.results import Result, evaluation_of
 from smedit.report.statistics import INTERVAL
+from smedit.store.records import Evaluated, Point
 
 log = logging.getLogger("smedit")
 
@@ -51,7 +52,7 @@ class Found:
         """The table of that name, for those that are made from it."""
         return make("scores", self)
 
-    def of(self, row: Mapping[str, Any]) -> tuple[Result, Mapping[str, Any]]:
+    def of(self, row: Mapping[str, Any]) -> tuple[Result, Evaluated]:
         """The result and the evaluation of a row."""
         result = self.results[row["run"]]
         return result, evaluation_of(result, row)
@@ -135,8 +136,8 @@ def scores(found: Found) -> Iterator[Mapping[str, Any]]:
 
 
 def _scores_at(
-    point: Mapping[str, Any],
-    first: Mapping[str, Any],
+    point: Point,
+    first: Point,
     n_edits: int,
     measurement: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
@@ -163,7 +164,7 @@ def _scores_at(
     yield named | {"value": point["change_norm"]}
 
 
-def _generated(evaluation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _generated(evaluation: Evaluated) -> Iterator[dict[str, Any]]:
     """Of the requests that were answered by greedy decoding, at the last point."""
     answers = evaluation["generated"]
     for score, key in (("generated", "answered"), ("stopped", "stopped")) if answers else ():
@@ -274,7 +275,7 @@ def training(found: Found) -> Iterator[Mapping[str, Any]]:
 
 
 @table(*choose.COLUMNS)
-def chosen(found: Found) -> Iterator[Mapping[str, Any]]:
+def chosen(found: Found) -> Iterator[Mapping[Any, Any]]:
     """Every point of every search, with its objective (percent), its harm, and whether it won."""
     for searched in found.searches:
         for row in searched.to_dict("records"):

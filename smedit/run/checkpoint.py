@@ -94,7 +94,9 @@ class Checkpoint:
 
     def save(self, path: Path | None = None) -> None:
         """Write the state now; to another file, if one is named."""
-        start, tensors, values, path = time.perf_counter(), {}, {}, path or self._path
+        start, path = time.perf_counter(), path or self._path
+        tensors: dict[str, torch.Tensor] = {}
+        values: dict[str, Mapping[str, Any]] = {}
         for name, part in self.parts.items():
             held, values[name] = part.state()
             tensors |= {f"{name}/{key}": value for key, value in held.items()}

@@ -30,6 +30,7 @@ from smedit.engine.training_state import named
 from smedit.errors import DivergedError
 from smedit.run.checkpoint import Checkpoint, State
 from smedit.run.opening import AnyEditor
+from smedit.store.records import Evaluated, Point
 
 log = logging.getLogger("smedit")
 
@@ -89,7 +90,7 @@ class Bench:
             self._texts[rows] = HarmText(self.model, rows)
         return self._texts[rows]
 
-    def unedited(self, rows: str, n_requests: int, perplexity: bool) -> dict[str, Any]:
+    def unedited(self, rows: str, n_requests: int, perplexity: bool) -> Point:
         """The point before the first edit."""
         scores = [RowScore(**r) for r in self.before["unedited"][rows] if r["request"] < n_requests]
         return {
@@ -136,9 +137,9 @@ class Evaluation:
         self.says: dict[str, Any] = {}
         self.generated: list[dict[str, Any]] = []
 
-    def run(self, checkpoint: Checkpoint) -> dict[str, Any]:
+    def run(self, checkpoint: Checkpoint) -> Evaluated:
         """Edit and measure what is not done yet; what the result holds of it."""
-        diverged = None
+        diverged: dict[str, Any] | None = None
         try:
             while self.done < len(self.parts):
                 n_points = len(self.points)
@@ -161,7 +162,7 @@ class Evaluation:
     def _next(self) -> None:
         raise NotImplementedError
 
-    def _points(self) -> list[dict[str, Any]]:
+    def _points(self) -> list[Point]:
         return self.points
 
     def _edits(self, number: int, start: Shifts) -> Iterator[tuple[int, Shifts]]:
@@ -170,12 +171,16 @@ class Evaluation:
         Without a hypernetwork there is one.
         """
         batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
-        once, first = not isinstance(self.editor, Editor), None
-        if not (start or once):
-            first, seconds = self.bench.first_trace(self.rows, number, batch)
-            self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
-        edits = self.editor.edit(self.model, batch, steps, start, first)
-        for stage in [steps] if once else range(1, steps + 1):
+        stages: Sequence[int] = [steps]
+        if isinstance(self.editor, Editor):
+            first, stages = None, range(1, steps + 1)
+            if not start:
+                first, seconds = self.bench.first_trace(self.rows, number, batch)
+                self.clock.seconds["edit"] = self.clock.seconds.get("edit", 0.0) + seconds
+            edits = self.editor.edit(self.model, batch, steps, start, first)
+        else:
+            edits = self.editor.edit(self.model, batch, steps, start)
+        for stage in stages:
             with self.clock.phase("edit"):
                 shifts = next(edits)
             yield stage, shifts
@@ -240,12 +245,12 @@ class BatchEvaluation(Evaluation):
             self.says.setdefault(name, []).extend(values)
         if self.done == 0:
             self._answer(part, shifts)
-        for stage, values in measured.items():
-            self._stages.setdefault(stage, []).append(values)
+        for key, point in measured.items():
+            self._stages.setdefault(key, []).append(point)
         self.done += 1
         log.info("edited and scored batch %d/%d", self.done, len(self.parts))
 
-    def _points(self) -> list[dict[str, Any]]:
+    def _points(self) -> list[Point]:
         if self.done < len(self.parts):  # it diverged: no stage is complete
             return self.points
         return self.points + [
@@ -299,7 +304,7 @@ class SequentialEvaluation(Evaluation):
             raise DivergedError(f"batch {number} of the stream: {error}") from error
         self._total, self.done = dict(last), number
 
-    def _measured(self, number: int, shifts: Shifts) -> dict[str, Any]:
+    def _measured(self, number: int, shifts: Shifts) -> Point:
         edited = [request for part in self.parts[:number] for request in part]
         scorer, rows = self._scored(0, edited, shifts)
         text, losses = self._text(shifts), []
@@ -339,7 +344,10 @@ class SequentialEvaluation(Evaluation):
             setattr(self, name, values[name])
 
 
-PROTOCOLS = {"batch": BatchEvaluation, "sequential": SequentialEvaluation}
+PROTOCOLS: dict[str, type[BatchEvaluation | SequentialEvaluation]] = {
+    "batch": BatchEvaluation,
+    "sequential": SequentialEvaluation,
+}
 """Protocol → how it is measured."""
 
 
@@ -389,7 +397,7 @@ def joined(sizes: Sequence[int], batches: Sequence[Sequence[Mapping[str, Any]]])
         rows: list[list[float]] = []
         for size, scores in zip(sizes, batches, strict=True):
             found = (s["rows"] for s in scores if (s["metric"], s["score"]) == (metric, score))
-            own = next(found, [])
+            own: list[list[float]] = next(found, [])
             rows += [*own, *([] for _ in range(size - len(own)))]
         whole.append({"metric": metric, "score": score, "rows": rows})
     return whole

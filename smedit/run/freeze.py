@@ -13,7 +13,7 @@ from smedit.data.contradictions import resolve
 from smedit.data.readers import load_requests
 from smedit.data.row_counts import row_counts
 from smedit.engine.batches import edit_batch
-from smedit.engine.held_out import PARTS, HarmText, text_that_fits
+from smedit.engine.held_out import PARTS, HarmText, HeldOutText, text_that_fits
 from smedit.engine.scores import Scorer
 from smedit.engine.self_test import way_of
 from smedit.run.before import LAYOUT, describe_rows, made_for
@@ -58,7 +58,8 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     model.check_tokens(sequences)
     texts = {part: HarmText(model, part) for part in PARTS}
     whole_text = text_that_fits(model, needed=job["sequential"])
-    for each in [*scorers.values(), *([whole_text] if whole_text else [])]:
+    others: list[Scorer | HeldOutText] = [*scorers.values(), *([whole_text] if whole_text else [])]
+    for each in others:
         sequences += each.sequences
     if model.tokenizer.kept_apart:
         log.warning(

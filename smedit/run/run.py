@@ -36,6 +36,7 @@ from smedit.run.opening import (
     rows_of,
 )
 from smedit.run.training import Training
+from smedit.store.records import Evaluated
 from smedit.store.results import checksum
 
 log = logging.getLogger("smedit")
@@ -152,7 +153,9 @@ def _as_it_edits(
         return editor
     if measurement["edit_parts"] != "all":
         others = set(PARTS) - parts_named(measurement["edit_parts"])
-        editor = editor.with_parts_of(make_editor(settings, model), others)
+        untrained = make_editor(settings, model)
+        assert isinstance(untrained, Editor)  # as that one
+        editor = editor.with_parts_of(untrained, others)
     step_size = measurement["edit_lr"]
     return editor if step_size is None else editor.with_step_size(step_size)
 
@@ -163,7 +166,7 @@ class _Record:
 
     seconds: dict[str, float]
     memory_mb: dict[str, float]
-    evaluations: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, Evaluated] = field(default_factory=dict)
     diverged: str | None = None
 
     def state(self) -> State:
@@ -185,7 +188,7 @@ def _train(training: Training, n_batches: int, record: _Record, saved: Checkpoin
 
 def _not_made(
     bench: Bench, measurement: Mapping[str, Any], parts: Sequence[Any], why: str
-) -> dict[str, Any]:
+) -> Evaluated:
     """An evaluation that training did not get to."""
     sequential = measurement["protocol"] == "sequential" and measurement["rows"] == "eval"
     return {

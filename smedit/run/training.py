@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -13,6 +14,7 @@ import torch
 
 from smedit.data.facts import EditRequest
 from smedit.engine.batches import edit_batch
+from smedit.engine.editor import Editor
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.losses import check_locality_prompts
 from smedit.engine.meta_training import BatchTrainer, TrainingSettings
@@ -56,20 +58,19 @@ class Training:
         self.seconds = 0.0
         self.done = 0
         self._editor, self._settings = editor, settings
-        self._in_sequence = settings["training"] == "in_sequence"
         self._trainer: BatchTrainer | SequenceTrainer | None = None
-        if settings["training"] == "none" or not rows:
+        if settings["training"] == "none" or not rows or not isinstance(editor, Editor):
             return
         parts, minibatch = cut(rows, settings["n_edits"]), settings["minibatch"]
         self._batches = [edit_batch(part, model.tokenizer, minibatch) for part in parts]
         check_locality_prompts(settings["locality"], self._batches)
-        kinds = {
-            "in_sequence": (SequenceTrainer, SequenceSettings),
-            "in_batches": (BatchTrainer, TrainingSettings),
-        }
-        trainer, record = kinds[settings["training"]]
-        values = record(**{name: settings[name] for name in record.__dataclass_fields__})
-        self._trainer = trainer(editor, model, settings["bp_steps"], values)
+        bp_steps = settings["bp_steps"]
+        if settings["training"] == "in_sequence":
+            sequence = SequenceSettings(**_fields_of(SequenceSettings, settings))
+            self._trainer = SequenceTrainer(editor, model, bp_steps, sequence)
+        else:
+            batches = TrainingSettings(**_fields_of(TrainingSettings, settings))
+            self._trainer = BatchTrainer(editor, model, bp_steps, batches)
 
     def up_to(self, n_batches: int) -> Iterator[None]:
         """Train until so many batches are done, in every pass; stop after each.
@@ -82,9 +83,10 @@ class Training:
         passes = self._settings["passes"]
         while self._trainer is not None and self.done < n_batches * passes:
             start, batch = time.perf_counter(), self.done % n_batches
-            self.steps += self._train_on(batch)
+            self.steps += self._train_on(self._trainer, batch)
             self.done += 1
-            if self._in_sequence and passes > 1 and batch == n_batches - 1:
+            last = passes > 1 and batch == n_batches - 1
+            if last and isinstance(self._trainer, SequenceTrainer):
                 self._trainer.end_pass()
             self.seconds += time.perf_counter() - start
             log.info(
@@ -94,9 +96,11 @@ class Training:
             )
             yield
 
-    def _train_on(self, number: int) -> list[dict[str, Any]]:
-        if isinstance(self._trainer, BatchTrainer):
-            steps = self._trainer.train_on(self._batches[number])
+    def _train_on(
+        self, trainer: BatchTrainer | SequenceTrainer, number: int
+    ) -> list[dict[str, Any]]:
+        if isinstance(trainer, BatchTrainer):
+            steps = trainer.train_on(self._batches[number])
             return [
                 {
                     "batch": self.done + 1,
@@ -110,7 +114,7 @@ class Training:
                 for step in steps
             ]
         recent = looked_back_on(self._batches, number, self._settings["back_depth"])
-        step = self._trainer.train_on(recent)
+        step = trainer.train_on(recent)
         norms = [norm for shifts in step.shift_norms for norm in shifts.values()]
         return [
             {
@@ -146,3 +150,9 @@ class Training:
             self._trainer.load_state(tensors, values)
         self.steps, self.seconds = values["steps"], values["train_seconds"]
         self.done = values["trained"]
+
+
+def _fields_of(
+    record: type[TrainingSettings | SequenceSettings], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {field.name: settings[field.name] for field in dataclasses.fields(record)}

@@ -50,7 +50,8 @@ def pack(
         If a result or an archive is damaged, or the new one cannot be written.
     """
     known = {name: _content(text) for name, text in _archived(results)}
-    new, data = [], {}
+    new: list[Path] = []
+    data: dict[str, dict[str, str]] = {}
     for path in sorted((results / "runs").glob("*.json")):
         result = read_result(path)
         if known.get(path.name) != _content(path.read_bytes()):

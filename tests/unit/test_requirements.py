@@ -42,3 +42,11 @@ def test_every_requirement_is_pinned_to_a_version_that_satisfies_it():
         version = pinned[canonicalize_name(requirement.name)].version
         assert requirement.specifier.contains(version), requirement
     assert pinned["torch"].version == "2.13.0"
+
+
+def test_the_file_with_checksums_has_the_same_versions_all_but_torch():
+    lines = (ROOT / "requirements-hashed.txt").read_text(encoding="utf-8").splitlines()
+    hashed = {line.split()[0].lower() for line in lines if line[0] not in "# "}
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()[1:]
+    names = {line.replace("_", "-") for line in pinned if not line.startswith("torch==")}
+    assert hashed == names
