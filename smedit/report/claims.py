@@ -94,6 +94,12 @@ def margin_of(score: str) -> float:
     return rules()["margins"][kind]
 
 
+def side_name(side: Mapping[str, Any]) -> str:
+    """One side of a comparison in words."""
+    batches = side.get("train_batches")
+    return side["variant"] + (f", {batches} training batches" if batches is not None else "")
+
+
 def judged(scores: pd.DataFrame, benchmark: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
     """One row per claim; none where a configuration asks for none of the claims' experiments.
 
@@ -121,10 +127,13 @@ def judged(scores: pd.DataFrame, benchmark: pd.DataFrame | None) -> Iterator[dic
                 )
             findings[recipe] = finding(found, margin_of(score), claim.get("kept", False))
             values = {k: v for k, v in (found or {}).items() if k != "pairs"}
+            values |= {
+                f"{k}_is": side_name(claim[recipe][k]) for k in "ab" if k in claim.get(recipe, {})
+            }
             row |= {f"{recipe}_{key}": value for key, value in values.items()}
             row[f"{recipe}_finding"] = findings[recipe]
         row |= {"score": score, "margin": margin_of(score), "verdict": verdict(findings)}
-        row |= quoted(claim)
+        row["quoted"] = quoted(claim)
         yield row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -21,7 +20,7 @@ def published() -> pd.DataFrame:
     return pd.read_csv(suite_path(PUBLISHED))
 
 
-def quoted(claim: Mapping[str, Any]) -> dict[str, Any]:
+def quoted(claim: Mapping[str, Any]) -> str:
     """The published numbers behind a claim.
 
     Parameters
@@ -32,19 +31,23 @@ def quoted(claim: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        ``quoted_a`` and ``quoted_b``: the means of the two sides over all models, datasets and
-        sizes there, in the order of the two values; without two values, of all rows and none.
-        ``quoted_unit``: their unit. Empty if the claim quotes nothing.
+    str
+        Each side's mean over all models, datasets and sizes there; without two values, the mean of
+        all rows. Empty if the claim quotes nothing.
     """
     wanted = claim.get("quoted")
     if not wanted:
-        return {}
+        return ""
     rows, divided = published(), None
     for key, value in wanted.items():
         values = value if isinstance(value, list) else [value]
         rows = rows[rows[key].isin(values)]
         divided = key if isinstance(value, list) else divided
-    sides = [rows[rows[divided] == value] for value in wanted[divided]] if divided else [rows]
-    means = [side["value"].mean() for side in sides] + [math.nan]
-    return {"quoted_a": means[0], "quoted_b": means[1], "quoted_unit": rows.unit.iloc[0]}
+    unit = rows.unit.iloc[0]
+    if divided is None:
+        return f"{rows['value'].mean():.0f} {unit}"
+    sides = [
+        f"{value}: {rows[rows[divided] == value]['value'].mean():.0f} {unit}"
+        for value in wanted[divided]
+    ]
+    return f"{divided.replace('_', ' ')} {', '.join(sides)}"

@@ -404,21 +404,19 @@ CLAIMS = [
     f"{recipe}_{key}"
     for recipe in claims_module.RECIPES
     for key in (
-        *("a", "b", "difference", "low", "high", "seeds", "settings"),
+        *("a_is", "a", "b_is", "b", "difference", "low", "high", "seeds", "settings"),
         *("smallest_effect", "finding"),
     )
 ]
 
 
 @table(
-    *("id", "claim", "where", "score", "margin", "verdict", *CLAIMS),
-    *("quoted_a", "quoted_b", "quoted_unit"),
+    *("id", "claim", "where", "score", "margin", "verdict", *CLAIMS, "quoted"),
 )
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
     """The paper's claims with their verdicts; see `workflow/claims.yaml`.
 
-    ``quoted_a`` and ``quoted_b``: what the paper has on the two sides, as means; see
-    `smedit.report.quoted.quoted`.
+    ``quoted``: what the paper has; see `smedit.report.quoted.quoted`.
     """
     return claims_module.judged(found.scores_table, found.benchmark)
 

@@ -39,10 +39,10 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
         "claim": row["claim"],
         "where": row["where"],
         "verdict": row["verdict"],
-        "quoted": _pair(row["quoted_a"], row["quoted_b"], row["quoted_unit"]),
+        "quoted": row["quoted"] if _known(row["quoted"]) else "",
         "score": _said(str(row["score"])),
         "recipes": recipes,
-        "numbers": said,
+        "numbers": said["numbers"] if said else [],
         "low": RANGES[unit][0],
         "high": RANGES[unit][1],
         "zero": _x(0.0, unit),
@@ -54,9 +54,9 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     value, low, high = (row[f"{recipe}_{key}"] for key in ("difference", "low", "high"))
     digits = 2 if unit == "nats" else 0
     interval = f" ({low:+.{digits}f} to {high:+.{digits}f})" if _known(low) else ""
+    sides = [(f"{row[f'{recipe}_{k}']:.{digits}f}", row[f"{recipe}_{k}_is"]) for k in "ab"]
     return {
-        "a": f"{row[f'{recipe}_a']:.{digits}f}",
-        "b": f"{row[f'{recipe}_b']:.{digits}f}",
+        "numbers": sides if unit != "share" else [(f"{value:.0f} %", "")],
         "difference": f"{value:+.{digits}f}{interval}",
         "seeds": int(row[f"{recipe}_seeds"]),
         "settings": int(row[f"{recipe}_settings"]),
@@ -76,12 +76,6 @@ def _said(score: str) -> str:
         return TIMED[score]
     measure = METRICS.get(score) or SCORES.get(score)
     return f"{measure.label}, {measure.unit}" if measure else ""
-
-
-def _pair(first: Any, second: Any, unit: Any) -> str:
-    if not (_known(first) and _known(second)):
-        return ""
-    return f"{first:.0f} and {second:.0f} {unit}"
 
 
 def _known(value: Any) -> bool:
