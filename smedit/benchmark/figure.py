@@ -18,7 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from smedit.benchmark.table import COLUMNS, PATHS, labelled
 from smedit.errors import UserError, with_status
-from smedit.report.figures.style import COLORS, GREY, TEXT, Style, save, styles, theme, value_axis
+from smedit.report.figures.scales import value_axis
+from smedit.report.figures.style import COLORS, GREY, TEXT, Style, save, styles, theme
 
 PHASES = {
     "training batch": ["trace", "shift", "edit loss", "locality loss", "hypernetwork update"],

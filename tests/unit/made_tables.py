@@ -19,7 +19,9 @@ def made_tables(rows):
     """Scores, gains and timings, as `smedit.report.tables` has them."""
     scores, gains, timings = [], [], []
     for row in rows:
-        where = place({**row, "lr": row["lr"] or 1e-4})  # what a search chooses is not known here
+        where = place(
+            {**row, "lr": row["lr"] or 1e-4, "within_bound": None}
+        )  # nothing is chosen yet
         draw = np.random.default_rng(zlib.crc32(str(sorted(map(str, row.items()))).encode()))
         for stage, batches in points_of(row):
             for metric, score in METRICS:

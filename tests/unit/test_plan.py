@@ -55,8 +55,8 @@ def test_a_small_configuration_is_whole():
         assert {m.n_requests for m in run.measurements} == {32}
     assert {row["variant"] for row in made.resolved()} == {"MALMEN", "MALMEN + MBPS", "SMEdit"}
     names = figures_of(made.resolved())
-    assert {"mine-curve-lr", "mine-curve-train_batches", "mine-comparison"} <= set(names)
-    assert {"mine-trade_off-lr", "mine-gains", "mine-phases"} <= set(names)
+    assert {"mine-pairs-lr", "mine-pairs-train_batches", "mine-comparison"} <= set(names)
+    assert {"mine-gains", "mine-phases"} <= set(names)
 
 
 def test_eight_lines_compare_two_methods():

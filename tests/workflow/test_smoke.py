@@ -211,5 +211,8 @@ def test_provenance(smoke):
 def test_figures_show_something(smoke):
     drawn = {path.stem for path in FIGURES.glob("*.png")}
     assert drawn == set(figures_of(PLAN.resolved()))
+    table = pd.read_csv(RESULTS / "figures.csv", dtype=str)
+    assert set(table.figure) == drawn and set(table.drawn) == {"true"}
+    assert table.caption.str.contains("Means over 1 seed").all()
     for name in drawn:
         assert (FIGURES / f"{name}.svg").stat().st_size > 5000

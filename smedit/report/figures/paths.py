@@ -27,9 +27,8 @@ SIZES = (3.0, 7.5)
 """Points across of the marks of the least and of the largest value."""
 
 REFERENCES = tuple(
-    {"color": GREY, "marker": "o", "markersize": 4, "linewidth": 1.1, "linestyle": line}
-    | {"markerfacecolor": face, "markeredgecolor": GREY}
-    for line, face in (("-", GREY), ("--", "white"))
+    {"color": GREY, "marker": marker, "linewidth": 1.1, "linestyle": line, "markeredgecolor": GREY}
+    for line, marker in (("-", "x"), ("--", "|"))
 )
 """How lines that all others are compared with are drawn."""
 

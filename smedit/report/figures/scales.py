@@ -166,7 +166,7 @@ def short(value: float) -> str:
     plain = f"{value:g}"
     mantissa, exponent = f"{value:e}".split("e")
     by_power = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return plain if len(plain) <= 5 else min(plain, by_power, key=len)
+    return plain if len(plain) <= 5 and "e" not in plain else min(plain, by_power, key=len)
 
 
 def _none() -> Any:

@@ -11,7 +11,7 @@ from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.lines import lines
 from smedit.report.figures.points import at_last_values, means, measured, method_of
 from smedit.report.figures.scales import value_axis
-from smedit.report.figures.vary import LINE, line_of, strengths
+from smedit.report.figures.vary import LINE, line_of, traded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def with_steps(rows: Sequence[Row]) -> list[str]:
     """For edits in batches of three steps or more at edit time, each of which is scored."""
     steps = [r["edit_steps"] for r in rows if r["protocol"] == "batch" and _by_network(r)]
-    return [""] if max(steps, default=0) >= LINE and not strengths(rows) else []
+    return [""] if max(steps, default=0) >= LINE and not traded(rows) else []
 
 
 def _by_network(row: Row) -> bool:

@@ -89,12 +89,9 @@ def _lines(drawing: Drawing, table: pd.DataFrame, size: str) -> pd.DataFrame:
     name = table.line.mask(untrained, table.line + ", " + UNTRAINED)
     if any("edit_steps" in row["changes"] for row in drawing.rows):
         base = table.variant.map({r["variant"]: line_of(r, "edit_steps") for r in drawing.rows})
-        steps = "edited in " + table.stage.astype(str) + " step"
-        name = (
-            base.mask(untrained, base + ", " + UNTRAINED)
-            + ", "
-            + steps.where(table.stage == 1, steps + "s")
-        )
+        steps = ", edited in " + table.stage.astype(str) + " step"
+        name = base.mask(untrained, base + ", " + UNTRAINED)
+        name += steps.where(table.stage == 1, steps + "s")
         table = table.assign(last=table.stage > 0)
     table = table.assign(line=name, base=base)
     every = sorted(set(table.train_batches) - {0}) if untrained.any() else []

@@ -25,7 +25,10 @@ def axes_of(rows: Sequence[Row]) -> list[str]:
 
 
 def traded(rows: Sequence[Row]) -> list[str]:
-    """The axes that a search may choose along, where a line goes through their values."""
+    """The axes that a search may choose along, where a line goes through their values.
+
+    Beside such a line, a comparison at one of the values would be an arbitrary one.
+    """
     long = [name for name, number in _numbers(rows).items() if number >= LINE]
     return [name for name in axes_of(rows) if name in long and all_settings()[name].searched]
 
@@ -42,14 +45,9 @@ def pairs_of(rows: Sequence[Row]) -> list[str]:
     return [] if traded(rows) else [name for name in axes_of(rows) if numbers[name] < LINE]
 
 
-def strengths(rows: Sequence[Row]) -> list[str]:
-    """The axes that a search may choose along."""
-    return [name for name in axes_of(rows) if all_settings()[name].searched]
-
-
 def several_variants(rows: Sequence[Row]) -> list[str]:
     """For experiments that have something to compare, each variant at one strength."""
-    return [""] if len({row["variant"] for row in rows}) > 1 and not strengths(rows) else []
+    return [""] if len({row["variant"] for row in rows}) > 1 and not traded(rows) else []
 
 
 def line_of(row: Row, setting: str) -> str:
