@@ -16,6 +16,7 @@ import logging
 import sys
 import textwrap
 import time
+from typing import Any
 
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -45,7 +46,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         given = self.common_settings
-        quiet = given.quiet or set()
+        quiet: Any = given.quiet or set()
         self._as_snakemake = ColorizingTextHandler(
             nocolor=given.nocolor,
             stream=sys.stdout if given.stdout else sys.stderr,

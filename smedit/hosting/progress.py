@@ -8,7 +8,7 @@ time is measured, so that cores, memory, GPUs and a cluster's queue count as the
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class Piece:
     """
 
     kind: str
-    group: Hashable
+    group: tuple[str, ...]
     predicted: float
     benchmark: str = ""
 
@@ -202,7 +202,7 @@ def piece_of(job: Job, settings: Mapping[str, Any] | None) -> Piece:
     """A job's share in the work, by what it takes."""
     kind = job.rule.removeprefix(SMOKE)
     if kind != RUN or settings is None:
-        return Piece(kind, kind, USUAL.get(kind, OTHER), job.benchmark)
+        return Piece(kind, (kind,), USUAL.get(kind, OTHER), job.benchmark)
     trains = settings["settings"]
     predicted = seconds(trains, settings["asked"], settings["model_spec"])
     return Piece(kind, (trains["model"], trains["dataset"]), predicted, job.benchmark)

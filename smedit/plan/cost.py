@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,17 +106,17 @@ class Calibration:
     takes after all others.
     """
 
-    spent: dict[Hashable, list[float]] = field(default_factory=dict)
+    spent: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
     ended: int = 0
 
-    def add(self, group: Hashable, actual: float, predicted: float) -> None:
+    def add(self, group: tuple[str, ...], actual: float, predicted: float) -> None:
         """Learn from a run that has ended."""
         total = self.spent.setdefault(group, [0.0, 0.0])
         total[0] += actual
         total[1] += predicted
         self.ended += 1
 
-    def factor(self, group: Hashable) -> float:
+    def factor(self, group: tuple[str, ...]) -> float:
         """Actual seconds for a predicted one."""
         if not self.ended:
             return 1.0

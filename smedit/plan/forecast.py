@@ -76,7 +76,7 @@ def forecast(plan: Plan, left: Sequence[Run], results: Path) -> list[str]:
     if not left:
         return ["nothing is left to run"]
     calibration = calibrated(plan, results)
-    known = {model for model, _ in calibration.spent}
+    known = {place[0] for place in calibration.spent}
     total, unknown, guessed = 0.0, 0, 0
     for run in left:
         model = run.settings.model

@@ -77,10 +77,10 @@ def paths(shown: Paths) -> Figure:
     """Draw them: one block of panels per group of variants."""
     points = shown.points
     groups = families(shown.methods, MOST_SERIES - bool(shown.references) * len(REFERENCES))
-    cells = list(dict.fromkeys(zip(points.place, points.column, strict=True)))
+    cells: list[Any] = list(dict.fromkeys(zip(points.place, points.column, strict=True)))
     rows = [chunks([cell for cell in cells if cell[0] == place]) for place, _ in cells]
     rows = rows if shown.column else [chunks(cells)]
-    parts = []
+    parts: list[tuple[Any, list[Any]]] = []
     for group in groups:
         looks = styles({line: shown.colors[line] for line in group}) | _grey(shown, group)
         for part in [part for row in list({str(r): r for r in rows}.values()) for part in row]:
@@ -157,8 +157,10 @@ def _panel(
     _number(panel, ends, [(0, unedited), *zip(points.value_harm, points.value, strict=True)])
 
 
-PLACES = ((6, 0, "left"), (0, 8, "center"), (0, -8, "center"), (-6, 0, "right"))
-PLACES = (*PLACES, (6, 8, "left"), (6, -8, "left"), (-6, 8, "right"), (-6, -8, "right"))
+PLACES = (
+    *((6, 0, "left"), (0, 8, "center"), (0, -8, "center"), (-6, 0, "right")),
+    *((6, 8, "left"), (6, -8, "left"), (-6, 8, "right"), (-6, -8, "right")),
+)
 """Where a number may stand beside its mark: points to the right and up, and how it is aligned."""
 
 

@@ -35,7 +35,7 @@ class Block:
     entries: Sequence[Any] = ()
 
 
-def chunks(places: Sequence[str], most: int = MOST_COLUMNS) -> list[list[str]]:
+def chunks(places: Sequence[Any], most: int = MOST_COLUMNS) -> list[list[Any]]:
     """Places in rows that fit beside each other, about as many in each."""
     rows = -(-len(places) // most)
     size = -(-len(places) // rows)
