@@ -2,18 +2,20 @@
 
 PYTHON ?= python3
 CORES ?= all
+CONFIG ?= config/config.yaml
 MEMORY_MB ?= $(shell $(PYTHON) -c 'import os; print(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6)')
 OPTIONS = --cores $(CORES) --resources mem_mb=$(MEMORY_MB)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install plan reproduce smoke clean bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
+.PHONY: help install plan report reproduce smoke clean bench bench-gpu test test-parts test-runs test-faults test-slurm test-slurm-long lint docs
 
 help:
 	@echo "make install     the environment in .venv; then: . .venv/bin/activate"
 	@echo "make plan        what make reproduce would run, and about how long"
 	@echo "make reproduce   all tables and figures of the default configuration"
+	@echo "make report      the report of what is done so far; CONFIG=FILE of another configuration"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
 	@echo "make clean       remove what runs have made: results and figures that git does not keep; models stay"
 	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
@@ -35,8 +37,11 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 install: $(BIN)/.installed
 
+report: $(BIN)/.installed
+	smedit report $(CONFIG)
+
 plan: $(BIN)/.installed
-	smedit check config/config.yaml
+	smedit check $(CONFIG)
 
 reproduce: $(BIN)/.installed
 	snakemake reproduce $(OPTIONS)

@@ -1,4 +1,4 @@
-# Entry of the workflow. Targets: reproduce (default), tables, figures, smoke.
+# Entry of the workflow. Targets: reproduce (default), tables, figures, report, smoke.
 
 import sys
 from pathlib import Path
@@ -46,6 +46,7 @@ if config["results_dir"] == SMOKE["results_dir"]:
         input:
             rules.tables.input,
             rules.figures.input,
+            rules.report.input,
 
 else:
 
@@ -65,6 +66,7 @@ else:
         input:
             rules.smoke_tables.input,
             rules.smoke_figures.input,
+            rules.smoke_report.input,
 
 
 # The last rule, as a module brings a default target of its own.
@@ -73,3 +75,4 @@ rule reproduce:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.report.input,

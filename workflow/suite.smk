@@ -91,3 +91,8 @@ rule tables:
 rule figures:
     input:
         rules.figures_of_tables.output,
+
+
+rule report:
+    input:
+        rules.report_of_tables.output,

@@ -67,8 +67,9 @@ def show(results: Path, filters: Mapping[str, str | None]) -> str:
 
 
 def places(results: Path, figures: Path) -> str:
-    """Three lines: where tables, figures and logs are."""
+    """Where report, tables, figures and logs are, a line each."""
     return (
+        f"report   {results}/report.html\n"
         f"tables   {results}/summary.csv and the others beside it (smedit show)\n"
         f"figures  {figures}/*.png\n"
         f"runs     {results}/runs/*.json, the log of each beside it (index: {results}/runs.csv)"

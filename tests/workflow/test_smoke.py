@@ -82,6 +82,7 @@ def table(name):
 def test_a_run_ends_with_its_scores_and_where_everything_is(smoke):
     _, said = smoke
     assert "in_batches, tiny-llama, worldfacts-qa" in said
+    assert "report   smoke/results/report.html" in said
     assert "tables   smoke/results/summary.csv" in said
     assert "figures  smoke/figures/*.png" in said
 
