@@ -21,7 +21,8 @@ DELETE = object()
 
 def read(name):
     """A shipped configuration, with its models and datasets written out."""
-    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))
+    folder = "tests/unit" if name == "grid" else "config"
+    config = yaml.safe_load((ROOT / f"{folder}/{name}.yaml").read_text(encoding="utf-8"))
     return config | copy.deepcopy({kind: named(config, kind) for kind in ("models", "datasets")})
 
 
@@ -31,7 +32,7 @@ def check(config):
     return plan
 
 
-@pytest.mark.parametrize("name", ["config", "smoke"])
+@pytest.mark.parametrize("name", ["config", "grid", "smoke"])
 def test_shipped_configurations_are_right(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     check_models(check(read(name)).models)
@@ -178,7 +179,7 @@ BAD = [
 @pytest.mark.parametrize(("key", "value", "message"), BAD, ids=lambda v: str(v)[:40])
 def test_a_bad_value_is_named(key, value, message, monkeypatch):
     monkeypatch.chdir(ROOT)
-    config = copy.deepcopy(read("config"))
+    config = copy.deepcopy(read("grid"))
     *path, last = key.split(".")
     place = config
     for part in path:

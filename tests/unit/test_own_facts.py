@@ -491,7 +491,7 @@ def test_an_edited_folder_that_is_none_or_damaged(tmp_path, capsys):
 def test_everything_there_is_can_be_listed(capsys):
     for kind, name in {
         **{"models": "smollm2-135m", "datasets": "worldfacts-qa", "methods": "MALMEN"},
-        **{"metrics": "harm", "experiments": "batch"},
+        **{"metrics": "harm", "experiments": "published"},
     }.items():
         assert call("list", kind) == 0
         assert name in capsys.readouterr().out

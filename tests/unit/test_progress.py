@@ -21,7 +21,7 @@ from smedit.plan.plan import make_plan
 @pytest.fixture(scope="module")
 def pieces():
     """The default configuration's runs, after what is frozen for them, before its tables."""
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "tests/unit/grid.yaml").read_text(encoding="utf-8"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         plan = make_plan(completed(config))
