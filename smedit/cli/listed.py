@@ -98,12 +98,16 @@ def report(
     """Tables, figures and the report of what is done so far of a configuration's runs."""
     from smedit.plan.config import completed
     from smedit.plan.config_files import explained, read_together
+    from smedit.plan.plan import make_plan
     from smedit.report.collect import draw_figures, write_report, write_tables
+    from smedit.store.archives import unpack
 
     try:
         whole = completed(read_together(config), config[0].stem)
+        runs = make_plan(whole).runs
     except (UserError, OSError) as error:
         raise UserError(explained(error, config, {})) from error
+    unpack(Path(whole["results_dir"]), lambda name, _: name in runs)
     write_tables(whole, all_done=False)
     draw_figures(whole)
     print(write_report(whole))

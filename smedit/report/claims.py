@@ -97,7 +97,9 @@ def margin_of(score: str) -> float:
 def side_name(side: Mapping[str, Any]) -> str:
     """One side of a comparison in words."""
     batches = side.get("train_batches")
-    return side["variant"] + (f", {batches} training batches" if batches is not None else "")
+    if batches is None:
+        return side["variant"]
+    return f"{side['variant']}, {batches} training batch{'es' * (batches != 1)}"
 
 
 def judged(scores: pd.DataFrame, benchmark: pd.DataFrame | None) -> Iterator[dict[str, Any]]:

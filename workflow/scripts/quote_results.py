@@ -18,6 +18,7 @@ from smedit.plan.config import completed
 from smedit.plan.config_files import read_file
 from smedit.plan.plan import make_plan
 from smedit.report.page.verdicts import verdicts
+from smedit.report.sides import rules
 
 SUITE = Path(__file__).resolve().parents[2]
 RESULTS = SUITE / "results/reference"
@@ -45,6 +46,31 @@ def claims(tested_only: bool) -> str:
     return "\n".join(lines)
 
 
+def at_budget() -> str:
+    """The best within the primary budget of harm, by the primary objective."""
+    budget, objective = rules()["budgets"]["primary"], rules()["objective"]["primary"]
+    table = pd.read_csv(RESULTS / "at_budgets.csv")
+    table = table[(table.budget == budget) & (table.objective == objective)]
+    table = table[table.experiment == "trade_off_choice"]
+    lines = [
+        f"| model, dataset | variant | training batches | step size | {objective} | harm | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in table.sort_values(["model", "dataset", "train_batches"]).to_dict("records"):
+        size = re.search(r"edit_lr (\S+?)(?:,|$)", row["chosen"])
+        cells = [
+            f"{row['model']}, {row['dataset']}",
+            row["variant"],
+            f"{row['train_batches']}",
+            size[1] if size else row["chosen"],
+            f"{row['value']:.0f} ({row['ci_low']:.0f} to {row['ci_high']:.0f})",
+            f"{row['harm']:.2f} ({row['harm_low']:.2f} to {row['harm_high']:.2f})",
+            f"{row['seeds']}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _measured(recipe: dict[str, Any] | None) -> str:
     if recipe is None:
         return ""
@@ -55,6 +81,7 @@ def _measured(recipe: dict[str, Any] | None) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
     "tested claims": lambda: claims(tested_only=True),
+    "within the budget": at_budget,
     "claims": lambda: claims(tested_only=False),
 }
 """Name → what stands there."""
