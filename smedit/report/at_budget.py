@@ -15,7 +15,7 @@ import numpy as np
 
 from smedit.plan.settings import without_effect
 from smedit.report.metrics import is_headline
-from smedit.report.sides import STRENGTHS, rules
+from smedit.report.sides import SAME, STRENGTHS, rules
 from smedit.report.statistics import RESAMPLES, resamples
 
 GROUP = ("experiment", "model", "variant", "protocol", "n_edits", "train_batches", "edit_steps")
@@ -60,10 +60,9 @@ def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
     objectives = [rules()["objective"]["primary"], *rules()["objective"]["others"]]
     for group, candidates in _groups(found):
         places = sorted({place for each in candidates.values() for place in each})
-        whole = {v: each for v, each in candidates.items() if set(each) == set(places)}
-        if len(whole) < 2:
+        if len(candidates) < 2 or any(set(each) != set(places) for each in candidates.values()):
             continue
-        search = _Resampled(whole, places, objectives)
+        search = _Resampled(candidates, places, objectives)
         for budget in sorted(budgets):
             for objective in objectives:
                 for dataset in dict.fromkeys(dataset for dataset, _ in places):
@@ -82,19 +81,21 @@ def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, dict[Any, A
     for row in found.rows:
         if row["rows"] == "eval":
             for stage in range(1, row["edit_steps"] + 1):
-                reported[row["run"], row["edit_lr"], row["train_batches"], stage] = row
+                reported[(row["run"], *(row[name] for name in SAME), stage)] = row
     groups: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
     for row in found.rows:
-        key = row["run"], row["edit_lr"], row["train_batches"], row["edit_steps"]
-        other = reported.get(key)
-        if row["rows"] != "tune" or other is None or row["protocol"] != "batch":
+        if row["rows"] != "tune" or row["protocol"] != "batch":
+            continue
+        group = groups.setdefault(tuple(row[name] for name in GROUP), {})
+        other = reported.get((row["run"], *(row[name] for name in SAME), row["edit_steps"]))
+        if other is None:  # what would be chosen from is not reported on: nothing can be said
+            group[""] = {}
             continue
         pair = [_samples(found.of(each)[1], row["edit_steps"]) for each in (row, other)]
         idle = without_effect(row)
         words = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
         words["edit_lr"] = "trained" if row["edit_lr"] is None else row["edit_lr"]
         values = ", ".join(f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in words.items())
-        group = groups.setdefault(tuple(row[name] for name in GROUP), {})
         group.setdefault(values, {})[row["dataset"], row["seed"]] = pair
     yield from groups.items()
 
@@ -137,9 +138,8 @@ class _Resampled:
             for split, scores in enumerate((self.tuned, self.reported)):
                 first = some[place][split][0]
                 counts = first.bottom[objectives[0]]
-                seed = 4 * at + 2 * split
-                requests = _weights(len(counts), seed)
-                paragraphs = _weights(len(first.tokens), seed + 1)
+                requests = _weights(len(counts), 2 + 2 * at + split)
+                paragraphs = _weights(len(first.tokens), split)  # the same text everywhere
                 for c, name in enumerate(self.names):
                     sample = first if name == "unedited" else candidates[name][place][split][1]
                     harm = self.harm["eval" if split else "tune"]
@@ -159,8 +159,8 @@ class _Resampled:
         draws = np.arange(RESAMPLES + 1)
         values = self.reported[objective][:, here].mean(1)[best, draws]
         harms = self.harm["eval"][:, here].mean(1)[best, draws]
-        low, high = np.quantile(values[1:], [0.025, 0.975])
-        harm_low, harm_high = np.quantile(harms[1:], [0.025, 0.975])
+        low, high = _ends(values[1:])
+        harm_low, harm_high = _ends(harms[1:])
         return {
             "chosen": self.names[best[0]],
             "same_choice": float(np.mean(best[1:] == best[0])),
@@ -174,3 +174,8 @@ class _Resampled:
 def _weights(n: int, seed: int) -> Array:
     """How often each of n entries is drawn: once each, then in every resample."""
     return np.vstack([np.ones((1, n)), resamples(n, seed)])
+
+
+def _ends(drawn: Array) -> Array:
+    """The 95 % interval; one of the values drawn, as a harm may be infinite."""
+    return np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")

@@ -10,41 +10,55 @@ import pandas as pd
 
 from smedit.report import statistics
 from smedit.report.quoted import quoted
-from smedit.report.sides import PLACES, last_points, rules, side
+from smedit.report.sides import EACH, LOWER_IS_BETTER, PLACES, last_points, rules, selected, side
 from smedit.report.timed import TIMED, timed
 
 RECIPES = ("published", "chosen")
+Comparison = dict[str, Any]
 
 
 def compare(
-    points: pd.DataFrame, comparison: Mapping[str, Any], score: str
-) -> dict[str, Any] | None:
-    """``a`` minus ``b``: means, difference, interval over seeds; None where one was not measured.
+    points: pd.DataFrame, asked: pd.DataFrame, comparison: Mapping[str, Any], score: str
+) -> Comparison | None:
+    """``a`` minus ``b``: means, difference, interval over seeds.
 
-    With ``worst_of``, the comparison of the value of that setting where the difference is least.
+    Parameters
+    ----------
+    points
+        See `smedit.report.sides.last_points`.
+    asked
+        Everything that the configuration asks for, done or not, with the same columns.
+    comparison
+        As ``workflow/claims.yaml`` has it.
+    score
+        What is compared.
+
+    Returns
+    -------
+    dict or None
+        ``complete`` says whether all settings and seeds that are asked for are there. None where
+        none is asked for.
     """
-    experiment, setting = comparison["experiment"], comparison.get("worst_of")
-    if experiment not in set(points.experiment):
+    experiment = comparison["experiment"]
+    a_is, b_is = ({"experiment": experiment, **comparison[key]} for key in "ab")
+    expected = selected(asked, a_is).merge(selected(asked, b_is), on=EACH)
+    expected = expected.drop_duplicates(EACH)[EACH]
+    if expected.empty:
         return None
-    if setting:
-        there = points[points.experiment == experiment]
-        each = [
-            compare(points[points[setting] == value], {**comparison, "worst_of": None}, score)
-            for value in sorted(there[setting].dropna().unique())
-        ]
-        found = [one for one in each if one is not None]
-        return min(found, key=lambda one: one["difference"]) if found else None
-    a, b = (side(points, {"experiment": experiment, **comparison[k]}, score) for k in "ab")
-    both = a.merge(b, on=[*PLACES, "seed"], suffixes=("_a", "_b"))
+    a, b = side(points, a_is, score), side(points, b_is, score)
+    both = expected.merge(a, on=EACH).merge(b, on=EACH, suffixes=("_a", "_b"))
+    complete = len(both) == len(expected)
     if both.empty:
-        return None
+        return {"complete": False}
     both["difference"] = both.value_a - both.value_b
     # Of an unfinished study, the settings that have most seeds: all seeds are to see the same ones.
     seeds = both.groupby(PLACES).seed.transform("nunique")
     both = both[seeds == seeds.max()]
     by_seed = both.groupby("seed").difference.mean()
     mean, low, high = statistics.over_seeds(by_seed.tolist())
+    harms = [_harm(points, of, both) for of in (a_is, b_is)]
     return {
+        "complete": complete,
         "a": both.value_a.mean(),
         "b": both.value_b.mean(),
         "difference": mean,
@@ -53,15 +67,45 @@ def compare(
         "seeds": len(by_seed),
         "settings": len(both.drop_duplicates(PLACES)),
         "smallest_effect": statistics.smallest_effect(by_seed.tolist()),
+        "a_harm": harms[0],
+        "b_harm": harms[1],
         "pairs": both.difference.tolist(),
     }
 
 
-def finding(found: Mapping[str, Any] | None, margin: float, kept: bool = False) -> str:
-    """What a comparison shows: ``shown``, ``slight``, ``absent``, ``open``; empty without one."""
-    if found is None:
-        return ""
-    if found["seeds"] < rules()["least_seeds"] or math.isnan(found["low"]):
+def _harm(points: pd.DataFrame, of: Mapping[str, Any], places: pd.DataFrame) -> float:
+    return side(points, of, "harm").merge(places[EACH], on=EACH).value.mean()
+
+
+def compared(
+    points: pd.DataFrame, asked: pd.DataFrame, comparison: Mapping[str, Any], score: str
+) -> list[Comparison]:
+    """The comparison; with ``worst_of`` one per value of that setting, the worst first."""
+    setting = comparison.get("worst_of")
+    if not setting:
+        found = compare(points, asked, comparison, score)
+        return [] if found is None else [found]
+    there = selected(asked, {"experiment": comparison["experiment"]})
+    each = []
+    for value in sorted(there[setting].dropna().unique()) if len(there) else ():
+        mine, wanted = (table[table[setting] == value] for table in (points, asked))
+        found = compare(mine, wanted, comparison, score)
+        each += [] if found is None else [found | {"at": f"{setting} {value:g}"}]
+    return sorted(each, key=lambda one: one.get("difference", math.inf))
+
+
+def finding(found: Sequence[Comparison], margin: float, kept: bool = False) -> str:
+    """What comparisons show together: ``shown``, ``slight``, ``absent``, ``open``; empty of none.
+
+    Of several, each must be shown.
+    """
+    each = {_finding(one, margin, kept) for one in found}
+    return next((word for word in ("absent", "open", "slight", "shown") if word in each), "")
+
+
+def _finding(found: Comparison, margin: float, kept: bool) -> str:
+    few = found.get("seeds", 0) < rules()["least_seeds"] and "models" not in found
+    if not found["complete"] or few or math.isnan(found["low"]):
         return "open"
     if kept:
         return "shown" if found["high"] < margin else "absent" if found["low"] > margin else "open"
@@ -71,85 +115,107 @@ def finding(found: Mapping[str, Any] | None, margin: float, kept: bool = False) 
 
 
 def verdict(findings: Mapping[str, str]) -> str:
-    """The verdict on a claim, of what its recipes show (recipe → `finding`)."""
-    known = {recipe: each for recipe, each in findings.items() if each}
-    if not known:
+    """The verdict on a claim.
+
+    Parameters
+    ----------
+    findings
+        Recipe that the claim has → its `finding`; empty where the configuration does not ask for
+        it.
+    """
+    if not any(findings.values()):
         return "not tested here"
-    published, chosen = known.get("published", ""), known.get("chosen", "")
-    if len(known) == 1:
-        (only,) = known.values()
+    published, chosen = (findings.get(recipe) for recipe in RECIPES)
+    if published is None or chosen is None:
+        only = chosen if published is None else published
         words = {"shown": "holds", "slight": "holds in direction", "absent": "does not hold"}
-        return words.get(only, "not settled")
+        return words.get(only or "", "not settled")
     if chosen in ("shown", "slight"):
         return "holds" if chosen == "shown" else "holds in direction"
     if chosen == "absent":
-        as_published = published in ("shown", "slight")
-        return "holds as published only" if as_published else "does not hold"
+        appears = published in ("shown", "slight")
+        return "holds as published only" if appears else "does not hold"
     return "not settled"
 
 
 def margin_of(score: str) -> float:
     """The smallest difference that counts, in the score's unit."""
-    kind = "nats" if score in ("harm", "drift") else "share" if score in TIMED else "points"
-    return rules()["margins"][kind]
+    return rules()["margins"][unit_of(score)]
 
 
-def side_name(side: Mapping[str, Any]) -> str:
+def unit_of(score: str) -> str:
+    """``nats``, ``share`` or ``points``: the key of a score's margin."""
+    return "nats" if score in LOWER_IS_BETTER else "share" if score in TIMED else "points"
+
+
+def side_name(of: Mapping[str, Any]) -> str:
     """One side of a comparison in words."""
-    batches = side.get("train_batches")
+    batches = of.get("train_batches")
     if batches is None:
-        return side["variant"]
-    return f"{side['variant']}, {batches} training batch{'es' * (batches != 1)}"
+        return of["variant"]
+    return f"{of['variant']}, {batches} training batch{'es' * (batches != 1)}"
 
 
-def judged(scores: pd.DataFrame, benchmark: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
+def judged(
+    scores: pd.DataFrame, asked: pd.DataFrame, benchmark: pd.DataFrame | None
+) -> Iterator[dict[str, Any]]:
     """One row per claim; none where a configuration asks for none of the claims' experiments.
 
     Parameters
     ----------
     scores
         The table of that name.
+    asked
+        Everything that the configuration asks for, done or not.
     benchmark
         What ``make bench`` measured, for the claims on time and memory; None without it.
     """
     points = last_points(scores)
-    asked = set(points.experiment)
     comparisons = [c[r] for c in rules()["claims"].values() for r in RECIPES if r in c]
-    if not asked & {comparison["experiment"] for comparison in comparisons}:
+    wanted = {comparison["experiment"] for comparison in comparisons}
+    if not wanted & set(asked.get("experiment", ())):
         return
     for name, claim in rules()["claims"].items():
+        score, kept = claim.get("score", ""), claim.get("kept", False)
         row: dict[str, Any] = {"id": name, "claim": claim["claim"], "where": claim["where"]}
-        findings, score = {}, claim.get("score", "")
-        for recipe in RECIPES:
-            found = None
-            if recipe in claim:
-                is_timed = score in TIMED
-                found = (
-                    timed(benchmark, score) if is_timed else compare(points, claim[recipe], score)
-                )
-            findings[recipe] = finding(found, margin_of(score), claim.get("kept", False))
-            values = {k: v for k, v in (found or {}).items() if k != "pairs"}
-            values |= {
-                f"{k}_is": side_name(claim[recipe][k]) for k in "ab" if k in claim.get(recipe, {})
-            }
-            row |= {f"{recipe}_{key}": value for key, value in values.items()}
+        findings = {}
+        for recipe in [recipe for recipe in RECIPES if recipe in claim]:
+            if score in TIMED:
+                found = timed(benchmark, score)
+            else:
+                found = compared(points, asked, claim[recipe], score)
+            findings[recipe] = finding(found, margin_of(score), kept)
             row[f"{recipe}_finding"] = findings[recipe]
-        row |= {"score": score, "margin": margin_of(score), "verdict": verdict(findings)}
-        row["quoted"] = quoted(claim)
-        yield row
+            worst = found[0] if found else {}
+            row |= {f"{recipe}_{k}": v for k, v in worst.items() if k not in ("pairs", "complete")}
+            at = f", {worst['at']}" if "at" in worst else ""
+            row |= {f"{recipe}_{k}_is": side_name(claim[recipe][k]) + at for k in "ab"}
+            row.pop(f"{recipe}_at", None)
+        row |= {"score": score, "margin": margin_of(score), "kept": kept}
+        yield row | {"verdict": verdict(findings), "quoted": quoted(claim)}
 
 
-def primary(scores: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The primary comparisons: estimates, exact sign-flip tests over setting × seed, Holm."""
+def primary(scores: pd.DataFrame, asked: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The primary comparisons: estimates, exact sign-flip tests over setting × seed, Holm.
+
+    The adjusted p has a value once all comparisons that are asked for are complete.
+    """
     points, rows = last_points(scores), []
     chosen = rules()["primary"]
+    if asked.empty:
+        return
     for part in (chosen, {**chosen, **chosen["in_sequence"]}):
         for a, b in part["comparisons"]:
             sides = {"a": {"variant": a}, "b": {"variant": b}}
-            found = compare(points, {"experiment": part["experiment"], **sides}, chosen["score"])
-            if found is not None:
-                p = statistics.sign_flips(found.pop("pairs"))
-                rows.append({"experiment": part["experiment"], "variant": a, "than": b} | found)
-                rows[-1]["p"] = p
-    adjusted: Sequence[float] = statistics.holm([row["p"] for row in rows])
+            comparison = {"experiment": part["experiment"], **sides}
+            found = compare(points, asked, comparison, chosen["score"])
+            if found is None:
+                continue
+            p = statistics.sign_flips(found.pop("pairs", []))
+            named = {"experiment": part["experiment"], "variant": a, "than": b}
+            rows.append({**named, **found, "p": p})
+    complete = all(row["complete"] for row in rows)
+    adjusted: Sequence[float] = [math.nan] * len(rows)
+    if complete:
+        adjusted = statistics.holm([row["p"] for row in rows])
     yield from (row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True))

@@ -61,7 +61,7 @@ def _found(plan: Plan, folder: Path, all_done: bool) -> Found:
         at = f"{search.name} {search.model}"
         chosen[at], within[at] = chosen_values(searches[-1]), within_bound(searches[-1])
     rows = measured_rows(plan, folder, chosen, within, results, all_done)
-    return Found(rows, results, searches, benchmark())
+    return Found(rows, results, searches, benchmark(), plan.resolved(chosen))
 
 
 def benchmark() -> pd.DataFrame | None:

@@ -26,28 +26,41 @@ def quoted(claim: Mapping[str, Any]) -> str:
     Parameters
     ----------
     claim
-        One of ``workflow/claims.yaml``. Its ``quoted`` says which rows; the key that has two
-        values divides them into two sides.
+        One of ``workflow/claims.yaml``. Its ``quoted`` says which rows: what both sides have in
+        common, and what makes ``a`` and ``b``.
 
     Returns
     -------
     str
-        Each side's mean over all models, datasets and sizes there; without two values, the mean of
-        all rows. Empty if the claim quotes nothing.
+        Each side's mean over the models, datasets and sizes that both have. Empty if the claim
+        quotes nothing.
     """
     wanted = claim.get("quoted")
     if not wanted:
         return ""
-    rows, divided = published(), None
-    for key, value in wanted.items():
-        values = value if isinstance(value, list) else [value]
-        rows = rows[rows[key].isin(values)]
-        divided = key if isinstance(value, list) else divided
-    unit = rows.unit.iloc[0]
-    if divided is None:
-        return f"{rows['value'].mean():.0f} {unit}"
-    sides = [
-        f"{value}: {rows[rows[divided] == value]['value'].mean():.0f} {unit}"
-        for value in wanted[divided]
+    common = {key: value for key, value in wanted.items() if key not in "ab"}
+    sides = {key: wanted[key] for key in "ab" if key in wanted}
+    varied = {name for side in sides.values() for name in side}
+    cells = [c for c in published() if c not in (*varied, "value")]
+    found = [
+        _rows({**common, **side}).groupby(cells, dropna=False)["value"] for side in sides.values()
     ]
-    return f"{divided.replace('_', ' ')} {', '.join(sides)}"
+    table = pd.concat([rows.mean() for rows in found], axis=1, keys=list(sides)).dropna()
+    unit = table.index.get_level_values("unit")[0]
+    digits = 2 if table.abs().max().max() < 2 else 0
+    words = [f"{_named(side)} {table[key].mean():.{digits}f}" for key, side in sides.items()]
+    return f"{'; '.join(words)} {unit}".strip()
+
+
+def _rows(wanted: Mapping[str, Any]) -> pd.DataFrame:
+    rows = published()
+    for key, value in wanted.items():
+        rows = rows[rows[key] == value]
+    return rows
+
+
+def _named(side: Mapping[str, Any]) -> str:
+    """One side in words."""
+    said = [side["method"]] if "method" in side else []
+    said += [f"{k.replace('_', ' ')} {v}" for k, v in side.items() if k != "method"]
+    return ", ".join(said)

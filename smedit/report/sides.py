@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -15,8 +16,16 @@ from smedit.store.files import suite_path
 
 RULES = "workflow/claims.yaml"
 PLACES = ["model", "dataset"]
+EACH = [*PLACES, "seed"]
 STRENGTHS = ["lr", "bound", "edit_lr", "loc_coef", "reg_coef"]
 """The settings that may be chosen on ``tune`` rows."""
+
+SAME = ["protocol", "train_batches", "n_batches", "edit_parts", "edit_lr"]
+"""What a measurement on ``tune`` rows and the one that is reported have in common, beside the run.
+Another experiment may have measured the same run with other parts, or after more training."""
+
+UNEDITED = "unedited"
+LOWER_IS_BETTER = ("harm", "drift")
 
 
 @cache
@@ -28,7 +37,8 @@ def rules() -> Mapping[str, Any]:
 def last_points(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per measurement, stage and headline score, at the end of what was edited.
 
-    A measurement that diverged has its unedited point alone.
+    A measurement in batches that diverged has its unedited point alone, one in sequence the last
+    point that it got to.
 
     Parameters
     ----------
@@ -47,74 +57,92 @@ def last_points(scores: pd.DataFrame) -> pd.DataFrame:
         mine = np.array([is_headline(name, *pair) for pair in pairs], dtype=bool)
         parts.append(scores[mine].assign(name=name))
     table = pd.concat(parts)
-    ends = table.groupby(["experiment", "variant", "run", "rows"], dropna=False).batches
+    ends = table.groupby(["experiment", "variant", "run", "rows", *SAME], dropna=False).batches
     return table[(table.batches == ends.transform("max")) | (table.stage == 0)]
+
+
+def selected(points: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with these values, column by column."""
+    for key, value in wanted.items():
+        points = points[points[key] == value]
+    return points
 
 
 def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.DataFrame:
     """What one side of a comparison reaches: ``value`` per model, dataset and seed.
 
-    Where the experiment measured ``tune`` rows, the step size is chosen on them, per model, under
-    the primary budget; the unedited model is a candidate, too: there, and where the experiment
-    takes its values from a search. A run that diverged scores 0.
+    Where the experiment measured ``tune`` rows, the values are chosen on them, per model, under the
+    primary budget; the unedited model is a candidate, too: there, and where the experiment takes
+    its values from a search. One that diverged has the worst score there is.
+
+    Parameters
+    ----------
+    points
+        See `last_points`.
+    wanted
+        Column → value: the experiment, and what makes the side in it.
+    score
+        One of the names of `last_points`.
     """
-    mine = points
-    for key, value in wanted.items():
-        mine = mine[mine[key] == value]
-    tuned = mine[(mine["rows"] == "tune") & (mine.experiment == wanted["experiment"])]
+    mine = selected(points, wanted)
+    tuned = mine[mine["rows"] == "tune"]
     if tuned.empty:
-        mine = mine[mine["rows"] == "eval"]
-        unedited = mine.within_bound.eq(False) & mine.stage.gt(0)
-        return _reached(mine[~unedited], score)
-    chosen = []
+        reported = mine[mine["rows"] == "eval"]
+        within = reported[~reported.within_bound.eq(False)]
+        beyond = reported[reported.within_bound.eq(False)]
+        return pd.concat([_reached(within, score), _unedited(beyond, score)])
+    reached = []
     for model, own in tuned.groupby("model"):
+        reported = points[(points.model == model) & (points["rows"] == "eval")]
         best = choice(own)
-        there = points[(points.model == model) & (points["rows"] == "eval")]
-        asked = own.drop_duplicates("run")
-        same = there[there.run.isin(asked.run)]
-        for key in ("train_batches", "n_edits", "protocol"):
-            same = same[same[key] == own[key].iloc[0]]
-        if best is None:  # the unedited model
-            chosen.append(_reached(same[same.stage == 0], score))
-            continue
-        stage = int(own.edit_steps.iloc[0])
-        for key, value in best.items():
-            same = same[_equal(same[key], value)]
-        same = same[(same.stage.isin([0, stage])) & (same.edit_steps >= stage)]
-        chosen.append(_reached(same, score))
-    return pd.concat(chosen) if chosen else _reached(mine[:0], score)
+        if best == UNEDITED:
+            reached.append(_unedited(reported[reported.run.isin(own.run)], score))
+        elif best is not None:
+            chosen = own[(own[STRENGTHS].map(str) == pd.Series(best)).all(axis=1)]
+            stage = chosen.edit_steps.iloc[0]
+            keys = chosen[["run", *SAME]].map(str).drop_duplicates()
+            there = reported.assign(**reported[["run", *SAME]].map(str))
+            there = there.merge(keys, on=["run", *SAME])
+            there = there[(there.edit_steps >= stage) & there.stage.isin([0, stage])]
+            reached.append(_reached(there, score))
+    return pd.concat(reached) if reached else _reached(mine[:0], score)
 
 
-def choice(tuned: pd.DataFrame) -> Mapping[str, Any] | None:
-    """The values with the best objective within the budget; None is the unedited model."""
+def choice(tuned: pd.DataFrame) -> Any:
+    """The values that a search settles on, as text by setting.
+
+    Each candidate's objective and harm are means over datasets and seeds; one that diverged on any
+    is out. `UNEDITED` where no candidate within the budget is better; None where a candidate is
+    not measured everywhere yet.
+    """
     objective, budget = rules()["objective"]["primary"], rules()["budgets"]["primary"]
-    last = tuned[tuned.stage == tuned.edit_steps]
-    before = tuned[(tuned.stage == 0) & (tuned.name == objective)].value.mean()
-    best, reached = None, before
-    keys = [key for key in STRENGTHS if last[key].nunique(dropna=False) > 1]
-    if not keys:
-        return {}
-    for values, part in last.groupby(keys, dropna=False):
-        harm = part[part.name == "harm"].value.mean()
-        mean = part[part.name == objective].value.mean()
+    first = tuned[(tuned.stage == 0) & (tuned.name == objective)]
+    reached = first.groupby(EACH).value.mean().mean()
+    everywhere = len(tuned.drop_duplicates(EACH))
+    best = UNEDITED
+    for _, part in tuned.groupby(STRENGTHS, dropna=False):
+        if len(part.drop_duplicates(EACH)) < everywhere:
+            return None
+        last = part[part.stage == part.edit_steps]
+        if len(last.drop_duplicates(EACH)) < everywhere:  # it diverged somewhere
+            continue
+        harm = last[last.name == "harm"].value.mean()
+        mean = last[last.name == objective].value.mean()
         if harm <= budget and mean > reached:
-            best, reached = dict(zip(keys, values, strict=True)), mean
+            best, reached = part[STRENGTHS].map(str).iloc[0].to_dict(), mean
     return best
 
 
-def _equal(column: pd.Series, value: Any) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
-    if isinstance(value, str) and value == "trained":
-        return column == value
-    return (numbers - float(value)).abs() <= 1e-9 * abs(float(value))
+def _unedited(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    rows = rows[(rows.name == score) & (rows.stage == 0)]
+    return rows.groupby(EACH, as_index=False).value.first()[[*EACH, "value"]]
 
 
 def _reached(rows: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Last stage of each model, dataset and seed; 0 where it diverged."""
+    """Last stage of each model, dataset and seed; the worst score where it diverged."""
     rows = rows[rows.name == score]
-    keys = [*PLACES, "seed"]
     if rows.empty:
-        return pd.DataFrame(columns=[*keys, "value"])
-    last = rows[rows.stage == rows.groupby(keys).stage.transform("max")].copy()
-    last.loc[last.diverged.notna(), "value"] = 0.0
-    return last.groupby(keys, as_index=False)[["value"]].mean()
+        return pd.DataFrame(columns=[*EACH, "value"])
+    last = rows[rows.stage == rows.groupby(EACH).stage.transform("max")].copy()
+    last.loc[last.diverged.notna(), "value"] = math.inf if score in LOWER_IS_BETTER else 0.0
+    return last.groupby(EACH, as_index=False).value.first()[[*EACH, "value"]]

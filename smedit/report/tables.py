@@ -39,18 +39,26 @@ class Found:
         The table of every search.
     benchmark
         What ``make bench`` measured, if anything.
+    asked
+        All that is asked for, done or not; as ``rows``.
     """
 
     rows: Sequence[Mapping[str, Any]]
     results: Mapping[str, Result]
     searches: Sequence[pd.DataFrame] = ()
     benchmark: pd.DataFrame | None = None
+    asked: Sequence[Mapping[str, Any]] = ()
     _scores: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
 
     @cached_property
     def scores_table(self) -> pd.DataFrame:
         """The table of that name, for those that are made from it."""
         return make("scores", self)
+
+    @cached_property
+    def asked_table(self) -> pd.DataFrame:
+        """All that is asked for, with the columns that say where a row belongs."""
+        return pd.DataFrame([place({"within_bound": None, **row}) for row in self.asked])
 
     def of(self, row: Mapping[str, Any]) -> tuple[Result, Evaluated]:
         """The result and the evaluation of a row."""
@@ -405,29 +413,29 @@ CLAIMS = [
     for recipe in claims_module.RECIPES
     for key in (
         *("a_is", "a", "b_is", "b", "difference", "low", "high", "seeds", "settings"),
-        *("smallest_effect", "finding"),
+        *("smallest_effect", "a_harm", "b_harm", "models", "finding"),
     )
 ]
 
 
 @table(
-    *("id", "claim", "where", "score", "margin", "verdict", *CLAIMS, "quoted"),
+    *("id", "claim", "where", "score", "margin", "kept", "verdict", *CLAIMS, "quoted"),
 )
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
     """The paper's claims with their verdicts; see `workflow/claims.yaml`.
 
     ``quoted``: what the paper has; see `smedit.report.quoted.quoted`.
     """
-    return claims_module.judged(found.scores_table, found.benchmark)
+    return claims_module.judged(found.scores_table, found.asked_table, found.benchmark)
 
 
 @table(
     *("experiment", "variant", "than", "a", "b", "difference", "low", "high", "seeds", "settings"),
-    *("smallest_effect", "p", "p_holm"),
+    *("smallest_effect", "a_harm", "b_harm", "complete", "p", "p_holm"),
 )
 def primary(found: Found) -> Iterator[Mapping[str, Any]]:
     """The study's primary comparisons, tested; see `workflow/claims.yaml`."""
-    return claims_module.primary(found.scores_table)
+    return claims_module.primary(found.scores_table, found.asked_table)
 
 
 @table(

@@ -6,24 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.report import statistics
-
 TIMED = {
-    "share_of_kl": "share of a training step with KL that KL takes, percent",
-    "seconds_saved": "seconds of a training step saved by the norm, percent",
-    "memory_saved": "peak memory saved by the norm, percent",
+    "share_of_kl": "of a training step with KL is KL's",
+    "seconds_saved": "of a training step's seconds saved by the norm",
+    "memory_saved": "of its peak memory saved by the norm",
 }
-"""Score of a claim → what it is. All compare the same training step with KL and with the norm."""
+"""Score of a claim → what it is, in percent. SMEdit's training step, with KL and with the norm."""
 
 
-def timed(benchmark: pd.DataFrame | None, score: str) -> dict[str, Any] | None:
-    """Compare a training step with KL (``a``) and with the norm (``b``); None without a benchmark.
+def timed(benchmark: pd.DataFrame | None, score: str) -> list[dict[str, Any]]:
+    """One comparison, in percent of the step with KL; none without a benchmark.
 
-    One difference, in percent of the step with KL, per model and number of edits of the benchmark's
-    part ``locality``; its t interval is over these settings, which stand in the place of seeds.
+    The settings are the models and numbers of edits of the benchmark's part ``locality``. There is
+    no seed: ``low`` and ``high`` are the least and the largest of the settings, so that a claim is
+    shown where it is in each of them.
     """
     if benchmark is None:
-        return None
+        return []
     part = benchmark[benchmark.part == "locality"]
 
     def measured(locality: str, quantity: str, phase: str = "total") -> pd.Series:
@@ -33,15 +32,19 @@ def timed(benchmark: pd.DataFrame | None, score: str) -> dict[str, Any] | None:
     quantity = "peak_memory_mb" if score == "memory_saved" else "seconds"
     whole = measured("kl", quantity)
     if score == "share_of_kl":
-        a, b = measured("kl", quantity, "locality loss"), whole * 0
+        saved = measured("kl", quantity, "locality loss")
     else:
-        a, b = whole, measured("norm", quantity)
-    shares = (100 * (a - b) / whole).dropna().tolist()
-    if not shares:
-        return None
-    mean, low, high = statistics.over_seeds(shares)
-    return {
-        **{"a": a.mean(), "b": b.mean(), "difference": mean},
-        **{"low": low, "high": high, "seeds": len(shares), "settings": len(shares)},
-        "smallest_effect": statistics.smallest_effect(shares),
-    }
+        saved = whole - measured("norm", quantity)
+    shares = (100 * saved / whole).dropna()
+    if shares.empty:
+        return []
+    return [
+        {
+            "complete": True,
+            "difference": shares.mean(),
+            "low": shares.min(),
+            "high": shares.max(),
+            "settings": len(shares),
+            "models": ", ".join(dict.fromkeys(shares.index.get_level_values("model"))),
+        }
+    ]

@@ -1,5 +1,6 @@
 """Verdicts: from what was measured, by the rules that were written before."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ RULES = sides.rules()
 
 
 def found(mean, half, seeds=3):
-    return {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
+    ends = {"low": mean - half, "high": mean + half}
+    return [{"complete": True, "difference": mean, **ends, "seeds": seeds}]
 
 
 @pytest.mark.parametrize(
@@ -47,21 +49,35 @@ def test_what_is_kept_loses_less_than_the_margin(mean, half, expected):
         ("shown", "absent", "holds as published only"),
         ("open", "absent", "does not hold"),
         ("shown", "open", "not settled"),
-        ("shown", "", "holds"),
-        ("open", "", "not settled"),
+        ("shown", "", "not settled"),  # the other recipe was not asked for
+        ("shown", None, "holds"),  # the claim has no other recipe
+        ("open", None, "not settled"),
+        (None, "absent", "does not hold"),
         ("", "", "not tested here"),
+        ("", None, "not tested here"),
     ],
 )
 def test_verdicts(published, chosen, expected):
-    assert claims.verdict({"published": published, "chosen": chosen}) == expected
+    findings = {"published": published, "chosen": chosen}
+    assert claims.verdict({k: v for k, v in findings.items() if v is not None}) == expected
+
+
+def test_of_several_comparisons_each_must_be_shown():
+    assert claims.finding(found(10, 3) + found(4, 3), margin=5) == "slight"
+    assert claims.finding(found(10, 3) + found(6, 8), margin=5) == "open"
+    assert claims.finding(found(10, 3) + found(1, 3), margin=5) == "absent"
+    lacking = [{"complete": False}]
+    assert claims.finding(found(10, 3) + lacking, margin=5) == claims.finding(lacking, 5) == "open"
+    assert claims.finding([], margin=5) == ""
 
 
 def scores_of(experiment, variant, seeds, value, harm=0.1, rows="eval", **more):
     """Rows of the scores table: before editing, and after."""
     common = {
         **{"experiment": experiment, "variant": variant, "model": "m", "dataset": "d"},
-        **{"rows": rows, "train_batches": 5, "n_edits": 4, "protocol": "batch", "edit_steps": 1},
-        **dict.fromkeys(sides.STRENGTHS),
+        **{"rows": rows, "n_edits": 4, "edit_steps": 1},
+        **dict.fromkeys([*sides.STRENGTHS, *sides.SAME]),
+        **{"protocol": "batch", "train_batches": 5},
         **{"diverged": None, "within_bound": None},
         "batches": 2,
         **more,
@@ -82,10 +98,11 @@ def scores_of(experiment, variant, seeds, value, harm=0.1, rows="eval", **more):
     ]
 
 
-def compared(rows, experiment, a, b):
+def compared(rows, experiment, a, b, asked=None, score="generalization"):
     points = sides.last_points(pd.DataFrame(rows))
     pair = {"a": {"variant": a}, "b": {"variant": b}}
-    return claims.compare(points, {"experiment": experiment, **pair}, "generalization")
+    asked = pd.DataFrame(rows if asked is None else asked)
+    return claims.compare(points, asked, {"experiment": experiment, **pair}, score)
 
 
 def test_differences_are_paired_by_seed():
@@ -118,10 +135,61 @@ def test_step_sizes_are_chosen_on_tune_rows_within_the_budget():
 
 
 def test_a_configuration_that_asks_for_none_of_it_has_no_claims():
-    assert list(claims.judged(pd.DataFrame(scores_of("mine", "one", 1, 50.0)), None)) == []
-    judged = list(claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0)), None))
+    mine = pd.DataFrame(scores_of("mine", "one", 1, 50.0))
+    assert list(claims.judged(mine, mine, None)) == []
+    asked = pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0))
+    judged = list(claims.judged(asked, asked, None))
     assert {row["id"] for row in judged} == set(RULES["claims"])
     assert {row["verdict"] for row in judged} == {"not tested here"}
+
+
+def test_what_is_asked_for_and_not_done_settles_nothing():
+    rows = scores_of("published", "MALMEN + MBPS", 3, 50.0) + scores_of(
+        "published", "MALMEN", 3, 30.0
+    )
+    more = [r | {"dataset": "other"} for r in rows]
+    it = compared(rows, "published", "MALMEN + MBPS", "MALMEN", asked=rows + more)
+    assert not it["complete"] and it["difference"] == pytest.approx(20)
+    done = compared(rows, "published", "MALMEN + MBPS", "MALMEN")
+    assert done["complete"] and done["b_harm"] == pytest.approx(0.1 + 1 / 9)
+    for part in (rows, []):
+        table = pd.DataFrame(part, columns=rows[0])
+        judged = claims.judged(table, pd.DataFrame(rows + more), None)
+        verdicts = {row["id"]: row["verdict"] for row in judged}
+        assert verdicts["mbps_improves_malmen"] == "not settled"
+
+
+def test_one_that_diverged_is_not_the_least_harmful():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    rows = [r | {"diverged": "why"} if (r["variant"], r["seed"]) == ("one", 1) else r for r in rows]
+    rows = [r for r in rows if not (r["diverged"] and r["stage"])]
+    it = compared(rows, "e", "one", "two", score="harm")
+    assert it["difference"] == math.inf and claims.finding([it], 0.1, kept=True) == "open"
+
+
+def test_other_parts_of_the_same_run_are_another_measurement():
+    rows = []
+    for lr, value in ((1e-4, 40.0), (1e-3, 60.0)):
+        rows += scores_of("e", "one", 3, value, rows="tune", edit_lr=lr, edit_parts="all")
+        rows += scores_of("e", "one", 3, value, edit_lr=lr, edit_parts="all")
+        rows += scores_of("parts", "one", 3, 0.0, edit_lr=lr, edit_parts="only_blocks")
+    points = sides.last_points(pd.DataFrame(rows))
+    reached = sides.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    assert reached.value.tolist() == pytest.approx([60, 60 + 1 / 9, 60 + 2 / 9])
+
+
+def test_a_choice_waits_until_each_candidate_is_measured_everywhere():
+    rows = scores_of("e", "one", 3, 40.0, rows="tune", edit_lr=1e-4)
+    rows += scores_of("e", "one", 2, 60.0, rows="tune", edit_lr=1e-3)
+    points = sides.last_points(pd.DataFrame(rows))
+    assert sides.choice(points) is None
+    whole = rows + [
+        r | {"diverged": "why"}
+        for r in scores_of("e", "one", 3, 60.0, rows="tune", edit_lr=1e-3)
+        if r["seed"] == 2 and r["stage"] == 0
+    ]
+    best = sides.choice(sides.last_points(pd.DataFrame(whole)))
+    assert best["edit_lr"] == "0.0001"  # the other one diverged on a seed
 
 
 def test_every_claim_names_experiments_of_the_study():
@@ -186,10 +254,12 @@ def test_claims_on_time_and_memory_are_read_from_the_benchmark():
         )
     ]
     benchmark = pd.DataFrame(measured)
-    shares = {score: timed.timed(benchmark, score)["difference"] for score in timed.TIMED}
-    assert shares == pytest.approx({"share_of_kl": 30, "seconds_saved": 40, "memory_saved": 5})
-    judged = claims.judged(pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0)), benchmark)
-    verdicts = {row["id"]: row["verdict"] for row in judged}
+    shares = {score: timed.timed(benchmark, score)[0] for score in timed.TIMED}
+    means = {score: one["difference"] for score, one in shares.items()}
+    assert means == pytest.approx({"share_of_kl": 30, "seconds_saved": 40, "memory_saved": 5})
+    assert shares["share_of_kl"]["settings"] == 3
+    asked = pd.DataFrame(scores_of("published", "SMEdit", 3, 50.0))
+    verdicts = {row["id"]: row["verdict"] for row in claims.judged(asked, asked, benchmark)}
     assert verdicts["kl_takes_time"] == verdicts["norm_saves_time"] == "holds"
     assert verdicts["norm_saves_memory"] == "holds in direction"
-    assert timed.timed(None, "share_of_kl") is None
+    assert timed.timed(None, "share_of_kl") == []

@@ -21,7 +21,7 @@ DELETE = object()
 
 def read(name):
     """A shipped configuration, with its models and datasets written out."""
-    folder = "tests/unit" if name == "grid" else "config"
+    folder = "tests/unit" if name.endswith("grid") else "config"
     config = yaml.safe_load((ROOT / f"{folder}/{name}.yaml").read_text(encoding="utf-8"))
     return config | copy.deepcopy({kind: named(config, kind) for kind in ("models", "datasets")})
 
@@ -60,8 +60,8 @@ def write(folder, files):
 
 
 def paper(dataset, **changes):
-    """The paper's configuration with one dataset."""
-    config = read("paper")
+    """A configuration of published sizes with one dataset."""
+    config = read("public_grid")
     config["datasets"] = {dataset: {**config["datasets"][dataset], **changes}}
     for name, experiment in list(config["experiments"].items()):
         if dataset not in experiment.get("datasets", [dataset]):

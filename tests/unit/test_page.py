@@ -104,21 +104,23 @@ def test_nothing_done_is_told_too(tmp_path):
 def test_a_verdict_shows_its_numbers_on_one_scale():
     row = dict.fromkeys(TABLES["claims"][0], float("nan")) | {
         **{"id": "x", "claim": "c", "where": "w", "score": "generalization", "margin": 5},
-        **{"verdict": "holds", "quoted": "bp steps 1: 50 %, 2: 69 %"},
+        **{"verdict": "holds", "kept": False},
         **{"chosen_a_is": "SMEdit", "chosen_a": 70.2, "chosen_b_is": "MALMEN", "chosen_b": 50.0},
         **{"chosen_difference": 20.2, "chosen_low": 10.0, "chosen_high": 300.0},
         **{"chosen_seeds": 3, "chosen_settings": 4},
     }
     (shown,) = verdicts(pd.DataFrame([row]))
-    assert shown["numbers"] == [("70", "SMEdit"), ("50", "MALMEN")]
     chosen = shown["recipes"]["chosen"]
+    assert chosen["numbers"] == [("70", "SMEdit"), ("50", "MALMEN")]
+    assert chosen["counts"] == "3 seeds, 4 settings"
     assert chosen["difference"] == "+20 (+10 to +300)" and list(shown["recipes"]) == ["chosen"]
     assert shown["zero"] < shown["margin"] < chosen["x"] < chosen["to"] < WIDTH
 
 
 def test_what_the_paper_has_stands_beside_a_claim():
     claims = rules()["claims"]
-    assert quoted(claims["mbps_improves_malmen"]).startswith("bp steps 1: ")
+    assert quoted(claims["mbps_improves_malmen"]).startswith("bp steps 2 ")
+    assert quoted(claims["one_batch_beats_many"]).startswith("SMEdit, train steps 1")
     assert quoted(claims["general_ability"]) == ""
     for name, claim in claims.items():
         assert ("quoted" in claim) == bool(quoted(claim)), name
@@ -158,6 +160,7 @@ class FakeFound:
                         **{"experiment": "e", "model": "m", "dataset": "d", "variant": "SMEdit"},
                         **{"protocol": "batch", "n_edits": 4, "train_batches": 1, "edit_steps": 1},
                         **{"run": f"r{seed}", "rows": rows, "seed": seed, "lr": 1e-6},
+                        **{"n_batches": 10, "edit_parts": "all"},
                         **{"edit_lr": lr, "bound": 0.01, "loc_coef": 0.6, "reg_coef": 0.5},
                         **{"method": "SMEdit", "locality": "norm", "training": "in_batches"},
                         "shift_rule": "least_squares",

@@ -76,6 +76,7 @@ def write_page(config: Mapping[str, Any], out: Path) -> None:
         done=sum(is_done(run, results) for run in plan.runs.values()),
         runs=len(plan.runs),
         verdicts=verdicts(tables["claims"]),
+        counts=tables["claims"].verdict.value_counts().to_dict(),
         least_seeds=rules()["least_seeds"],
         first=[each["figures"][0] | {"of": each} for each in asking[:FIRST_FIGURES]],
         experiments=experiments,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from smedit.report.claims import RECIPES
+from smedit.report.claims import RECIPES, unit_of
 from smedit.report.metrics import METRICS, SCORES
 from smedit.report.timed import TIMED
 
@@ -31,9 +31,8 @@ def verdicts(claims: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
-    unit = _unit(str(row["score"]))
+    unit = unit_of(str(row["score"]))
     recipes = {r: _recipe(row, r, unit) for r in RECIPES if _known(row[f"{r}_difference"])}
-    said = recipes.get("chosen") or recipes.get("published")
     return {
         "id": row["id"],
         "claim": row["claim"],
@@ -42,7 +41,7 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
         "quoted": row["quoted"] if _known(row["quoted"]) else "",
         "score": _said(str(row["score"])),
         "recipes": recipes,
-        "numbers": said["numbers"] if said else [],
+        "kept": row["kept"] is True or str(row["kept"]) == "True",
         "low": RANGES[unit][0],
         "high": RANGES[unit][1],
         "zero": _x(0.0, unit),
@@ -54,12 +53,13 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     value, low, high = (row[f"{recipe}_{key}"] for key in ("difference", "low", "high"))
     digits = 2 if unit == "nats" else 0
     interval = f" ({low:+.{digits}f} to {high:+.{digits}f})" if _known(low) else ""
-    sides = [(f"{row[f'{recipe}_{k}']:.{digits}f}", row[f"{recipe}_{k}_is"]) for k in "ab"]
+    numbers = [(f"{value:.0f} %", "")]
+    if unit != "share":
+        numbers = [(f"{row[f'{recipe}_{k}']:.{digits}f}", row[f"{recipe}_{k}_is"]) for k in "ab"]
     return {
-        "numbers": sides if unit != "share" else [(f"{value:.0f} %", "")],
+        "numbers": numbers,
         "difference": f"{value:+.{digits}f}{interval}",
-        "seeds": int(row[f"{recipe}_seeds"]),
-        "settings": int(row[f"{recipe}_settings"]),
+        "counts": _counts(row, recipe),
         "x": _x(value, unit),
         "from": _x(low if _known(low) else value, unit),
         "to": _x(high if _known(high) else value, unit),
@@ -67,8 +67,17 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     }
 
 
-def _unit(score: str) -> str:
-    return "nats" if score in ("harm", "drift") else "share" if score in TIMED else "points"
+def _counts(row: Mapping[str, Any], recipe: str) -> str:
+    """What a recipe's numbers are over, and the harm beside them."""
+    said = f"{int(row[f'{recipe}_settings'])} settings"
+    if _known(row[f"{recipe}_seeds"]):
+        said = f"{int(row[f'{recipe}_seeds'])} seeds, {said}"
+    if _known(row[f"{recipe}_models"]):
+        said += f" ({row[f'{recipe}_models']})"
+    if _known(row[f"{recipe}_a_harm"]) and row["score"] != "harm":
+        harms = " and ".join(f"{row[f'{recipe}_{k}_harm']:.2f}" for k in "ab")
+        said += f"; harm {harms} nats"
+    return said
 
 
 def _said(score: str) -> str:
