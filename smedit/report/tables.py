@@ -286,9 +286,16 @@ def training(found: Found) -> Iterator[Mapping[str, Any]]:
 def chosen(found: Found) -> Iterator[Mapping[Any, Any]]:
     """Every point of every search, with its objective (percent), its harm, and whether it won."""
     for searched in found.searches:
-        for row in searched.to_dict("records"):
-            values = ", ".join(f"{key} {value:g}" for key, value in row["values"].items())
-            yield {**row, "values": values}
+        rows = searched.to_dict("records")
+        # A variant without a network has no step size at edit time.
+        tried = {(row["variant"], k) for row in rows for k, v in row["values"].items() if v}
+        for row in rows:
+            values = [
+                f"{key} {'trained' if value is None else f'{value:g}'}"
+                for key, value in row["values"].items()
+                if (row["variant"], key) in tried
+            ]
+            yield {**row, "values": ", ".join(values)}
 
 
 RUN_SETTINGS = list(declared(Settings))

@@ -210,6 +210,17 @@ def test_the_summary_has_one_row_per_variant_and_size(tables):
     assert (row.memory_mb, row.diverged) == (9, 0)
 
 
+def test_what_a_search_tried_is_in_words(config):
+    config["experiments"]["search"] |= {"lr": 1e-4, "edit_lr": ["trained", 1e-3]}
+    config["experiments"]["search"]["methods"].append({"method": "FT-L", "bound": [0.01, 0.05]})
+    write(config)
+    collect.write_tables(config)
+    chosen = pd.read_csv(Path(config["results_dir"]) / "chosen.csv")
+    words = chosen.groupby("variant")["values"].apply(list).to_dict()
+    assert words["FT-L"] == ["lr 0.0001, bound 0.01", "lr 0.0001, bound 0.05"]
+    assert words["MALMEN"] == ["lr 0.0001, edit_lr trained", "lr 0.0001, edit_lr 0.001"]
+
+
 def test_gains_pair_what_differs_in_one_choice(tables):
     gains = tables["gains"]
     assert set(gains.experiment) == {"best"} and set(gains.variant) == {"MALMEN + MBPS", "SMEdit"}
