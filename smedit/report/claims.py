@@ -69,6 +69,8 @@ def compare(
         "smallest_effect": statistics.smallest_effect(by_seed.tolist()),
         "a_harm": harms[0],
         "b_harm": harms[1],
+        "a_unedited": both.unedited_a.astype(bool).mean(),
+        "b_unedited": both.unedited_b.astype(bool).mean(),
         "pairs": both.difference.tolist(),
     }
 
@@ -156,6 +158,13 @@ def side_name(of: Mapping[str, Any]) -> str:
     return f"{of['variant']}, {batches} training batch{'es' * (batches != 1)}"
 
 
+def _left_alone(share: float) -> str:
+    """In how many of the settings and seeds a search found nothing within the bound."""
+    if not share:
+        return ""
+    return "left unedited" if share == 1 else f"{share:.0%} left unedited"
+
+
 def judged(
     scores: pd.DataFrame, asked: pd.DataFrame, benchmark: pd.DataFrame | None
 ) -> Iterator[dict[str, Any]]:
@@ -189,7 +198,9 @@ def judged(
             worst = found[0] if found else {}
             row |= {f"{recipe}_{k}": v for k, v in worst.items() if k not in ("pairs", "complete")}
             at = f", {worst['at']}" if "at" in worst else ""
-            row |= {f"{recipe}_{k}_is": side_name(claim[recipe][k]) + at for k in "ab"}
+            for k in "ab":
+                left = f" ({_left_alone(worst.get(f'{k}_unedited', 0))})".replace(" ()", "")
+                row[f"{recipe}_{k}_is"] = side_name(claim[recipe][k]) + at + left
             row.pop(f"{recipe}_at", None)
         row |= {"score": score, "margin": margin_of(score), "kept": kept}
         yield row | {"verdict": verdict(findings), "quoted": quoted(claim)}

@@ -69,7 +69,8 @@ def selected(points: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.DataFrame:
-    """What one side of a comparison reaches: ``value`` per model, dataset and seed.
+    """What one side of a comparison reaches: ``value`` per model, dataset and seed, and whether it
+    is that of the ``unedited`` model.
 
     Where the experiment measured ``tune`` rows, the values are chosen on them, per model, under the
     primary budget; the unedited model is a candidate, too: there, and where the experiment takes
@@ -83,7 +84,7 @@ def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.Data
         Column → value: the experiment, and what makes the side in it.
     score
         One of the names of `last_points`.
-    """
+    """  # noqa: D205
     mine = selected(points, wanted)
     tuned = mine[mine["rows"] == "tune"]
     if tuned.empty:
@@ -135,14 +136,16 @@ def choice(tuned: pd.DataFrame) -> Any:
 
 def _unedited(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     rows = rows[(rows.name == score) & (rows.stage == 0)]
-    return rows.groupby(EACH, as_index=False).value.first()[[*EACH, "value"]]
+    first = rows.groupby(EACH, as_index=False).value.first()
+    return first[[*EACH, "value"]].assign(unedited=True)
 
 
 def _reached(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     """Last stage of each model, dataset and seed; the worst score where it diverged."""
     rows = rows[rows.name == score]
     if rows.empty:
-        return pd.DataFrame(columns=[*EACH, "value"])
+        return pd.DataFrame(columns=[*EACH, "value", "unedited"])
     last = rows[rows.stage == rows.groupby(EACH).stage.transform("max")].copy()
     last.loc[last.diverged.notna(), "value"] = math.inf if score in LOWER_IS_BETTER else 0.0
-    return last.groupby(EACH, as_index=False).value.first()[[*EACH, "value"]]
+    reached = last.groupby(EACH, as_index=False).value.first()
+    return reached[[*EACH, "value"]].assign(unedited=False)

@@ -420,7 +420,7 @@ CLAIMS = [
     for recipe in claims_module.RECIPES
     for key in (
         *("a_is", "a", "b_is", "b", "difference", "low", "high", "seeds", "settings"),
-        *("smallest_effect", "a_harm", "b_harm", "models", "finding"),
+        *("smallest_effect", "a_harm", "b_harm", "a_unedited", "b_unedited", "models", "finding"),
     )
 ]
 
@@ -438,7 +438,8 @@ def claims(found: Found) -> Iterator[Mapping[str, Any]]:
 
 @table(
     *("experiment", "variant", "than", "a", "b", "difference", "low", "high", "seeds", "settings"),
-    *("smallest_effect", "a_harm", "b_harm", "complete", "p", "p_holm"),
+    *("smallest_effect", "a_harm", "b_harm", "a_unedited", "b_unedited", "complete"),
+    *("p", "p_holm"),
 )
 def primary(found: Found) -> Iterator[Mapping[str, Any]]:
     """The study's primary comparisons, tested; see `workflow/claims.yaml`."""

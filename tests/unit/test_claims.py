@@ -231,6 +231,14 @@ def test_a_choice_that_breaks_the_bound_counts_as_the_unedited_model():
     rows = scores_of("fair", "one", 3, 90.0, within_bound=False) + scores_of("fair", "two", 3, 40.0)
     it = compared(rows, "fair", "one", "two")
     assert it["a"] == pytest.approx(20) and it["difference"] == pytest.approx(-20 - 1 / 9)
+    assert (it["a_unedited"], it["b_unedited"]) == (1, 0)
+    rows = [
+        r | {"variant": {"one": "SMEdit", "two": "SMEdit w/o MBPS"}[r["variant"]]} for r in rows
+    ]
+    rows += [r | {"experiment": "published", "within_bound": None} for r in rows]
+    judged = claims.judged(pd.DataFrame(rows), pd.DataFrame(rows), None)
+    row = next(row for row in judged if row["id"] == "mbps_improves_smedit")
+    assert row["chosen_a_is"] == "SMEdit (left unedited)" and row["chosen_b_is"].endswith("MBPS")
 
 
 def test_of_an_unfinished_study_all_seeds_see_the_same_settings():

@@ -46,6 +46,11 @@ def as_json(value):
     return json.dumps(value, sort_keys=True)
 
 
+def in_order(value):
+    """One line of JSON that keeps the order of its keys: experiments are reported in theirs."""
+    return json.dumps(value)
+
+
 def on_gpus(command):
     """The shell command of a job that uses GPUs: on this machine it takes some of its own first.
 

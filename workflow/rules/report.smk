@@ -18,7 +18,7 @@ rule tables_of_results:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        config=lambda w: as_json(config),
+        config=lambda w: in_order(config),
     shell:
         "smedit job tables --config {params.config:q} > {log} 2>&1"
 
@@ -44,7 +44,7 @@ rule figures_of_tables:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        config=lambda w: as_json(config),
+        config=lambda w: in_order(config),
     shell:
         "smedit job figures --config {params.config:q} > {log} 2>&1"
 
@@ -68,7 +68,7 @@ rule report_of_tables:
         mem_mb=growing(2000),
         runtime=growing(5),
     params:
-        config=lambda w: as_json(config),
+        config=lambda w: in_order(config),
     shell:
         "smedit job report --config {params.config:q} > {log} 2>&1"
 
@@ -89,7 +89,7 @@ rule provenance:
         mem_mb=growing(1000),
         runtime=growing(5),
     params:
-        config=lambda w: as_json(config),
+        config=lambda w: in_order(config),
         results=lambda w: RESULTS,
     shell:
         "python {input.script} --config {params.config:q} --results {params.results}"

@@ -62,7 +62,7 @@ rule choose:
         mem_mb=growing(1000),
         runtime=growing(5),
     params:
-        config=lambda w: as_json(config),
+        config=lambda w: in_order(config),
         search=lambda w: CHOICES[w.choice].name,
         model=lambda w: CHOICES[w.choice].model,
     shell:
