@@ -215,10 +215,10 @@ def test_the_state_of_another_run_is_not_used(tmp_path, caplog):
 def test_training_that_diverges_leaves_what_was_measured_before(tmp_path, monkeypatch):
     trains = training.Training._train_on
 
-    def diverging(self, number):
+    def diverging(self, trainer, number):
         if number == 1:
             raise DivergedError("SMEdit, training batch 2, step 1: non-finite edit loss")
-        return trains(self, number)
+        return trains(self, trainer, number)
 
     monkeypatch.setattr(training.Training, "_train_on", diverging)
     status, out = run_job(tmp_path, make_job("MALMEN", ASKED))
