@@ -139,7 +139,7 @@ def test_every_job_ran_as_a_slurm_job(runs):
     known = {job["JobId"] for job in runs.jobs}
     # The job that writes the provenance does not call smedit.
     logs = [path for path in runs.results.rglob("*.log") if path.stem != "provenance"]
-    others = {"prepare_model": 2, "freeze": 2, "choose": 2, "tables": 1, "figures": 1}
+    others = {"prepare_model": 2, "freeze": 2, "choose": 2, "tables": 1, "figures": 1, "report": 1}
     assert len(logs) == len(runs.planned) + sum(others.values())
     for log in logs:
         text = log.read_text()
