@@ -1,4 +1,4 @@
-"""About how long a run takes: by its tokens, the model's blocks that are computed, and its steps.
+"""About how long a run takes: by its requests, its steps, and the model's blocks that are computed.
 
 Only the ratios between runs must be about right: what a machine makes of them is learned from the
 runs that have ended (`Calibration`).

@@ -57,7 +57,7 @@ def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
         A `smedit.report.tables.Found`.
     """
     budgets = [rules()["budgets"]["primary"], *rules()["budgets"]["others"]]
-    objectives = [rules()["objective"]["primary"], *rules()["objective"]["others"]]
+    objectives = _objectives()
     for group, candidates in _groups(found):
         places = sorted({place for each in candidates.values() for place in each})
         if len(candidates) < 2 or any(set(each) != set(places) for each in candidates.values()):
@@ -73,6 +73,10 @@ def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
                         **reached,
                         "seeds": len({seed for name, seed in places if name == dataset}),
                     }
+
+
+def _objectives() -> list[str]:
+    return [rules()["objective"]["primary"], *rules()["objective"]["others"]]
 
 
 def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, dict[Any, Any]]]]:
@@ -111,7 +115,7 @@ def _samples(evaluation: Mapping[str, Any], stage: int) -> tuple[_Sample, _Sampl
 
 def _sample(point: Mapping[str, Any], before: Sequence[Sequence[float]]) -> _Sample:
     top, bottom = {}, {}
-    for name in ("generalization", "efficacy", "agreement"):
+    for name in _objectives():
         for each in point["scores"]:
             if is_headline(name, each["metric"], each["score"]):
                 top[name] = np.array([sum(r) for r in each["rows"]], dtype=float)

@@ -48,7 +48,7 @@ def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
     for name in TABLES:
         files.append(folder / f"{name}.csv")
         with replacing(files[-1]) as part:
-            table = make(name, found)
+            table = found.scores_table if name == "scores" else make(name, found)
             table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     write_sums(folder / "tables.sha256", files)
 

@@ -312,8 +312,6 @@ def runs(found: Found) -> Iterator[Mapping[str, Any]]:
         )
     for name in _runs(found):
         result = found.results[name]
-        spent = sum(result["seconds"].values())
-        spent += sum(sum(each["seconds"].values()) for each in result["evaluations"])
         settings = {
             **complete(result["settings"], Settings),
             "edit_modules": compact(result["settings"]["edit_modules"]),
@@ -322,7 +320,7 @@ def runs(found: Found) -> Iterator[Mapping[str, Any]]:
             "run": name,
             **{key: settings[key] for key in RUN_SETTINGS},
             "measurements": len(result["evaluations"]),
-            "seconds": spent,
+            "seconds": run_seconds(result),
             "diverged": result["diverged"],
             "identity": result["identity"],
             "engine": result["engine"],

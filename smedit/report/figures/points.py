@@ -11,13 +11,14 @@ from smedit.report.figures import Drawing
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.vary import axes_of, line_of
 from smedit.report.metrics import is_headline
+from smedit.report.sides import SAME
 from smedit.report.statistics import over_seeds
 from smedit.report.tables import PLACE
 
 MOST_SERIES = 6
 """Series in one panel; more are spread over several blocks of panels, whole methods together."""
 
-MEASURED_BY = ["protocol", "train_batches", "edit_steps", "edit_lr", "edit_parts"]
+MEASURED_BY = [*SAME, "edit_steps"]
 """What is asked of a run, where the same may be asked under two labels."""
 
 

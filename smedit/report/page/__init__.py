@@ -16,7 +16,7 @@ from smedit.plan.plan import Row, make_plan
 from smedit.report.figures import CAPTIONS
 from smedit.report.metrics import METRICS, SCORES
 from smedit.report.page.grids import BESTS, Grid, grid
-from smedit.report.page.verdicts import verdicts
+from smedit.report.page.verdicts import HEIGHT, RANGES, WIDTH, verdicts
 from smedit.report.sides import rules
 from smedit.store.files import replacing
 
@@ -77,6 +77,9 @@ def write_page(config: Mapping[str, Any], out: Path) -> None:
         runs=len(plan.runs),
         verdicts=verdicts(tables["claims"]),
         counts=tables["claims"].verdict.value_counts().to_dict(),
+        width=WIDTH,
+        height=HEIGHT,
+        ranges=RANGES,
         least_seeds=rules()["least_seeds"],
         first=[each["figures"][0] | {"of": each} for each in asking[:FIRST_FIGURES]],
         experiments=experiments,

@@ -34,16 +34,12 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
     unit = unit_of(str(row["score"]))
     recipes = {r: _recipe(row, r, unit) for r in RECIPES if _known(row[f"{r}_difference"])}
     return {
-        "id": row["id"],
         "claim": row["claim"],
-        "where": row["where"],
         "verdict": row["verdict"],
         "quoted": row["quoted"] if _known(row["quoted"]) else "",
         "score": _said(str(row["score"])),
         "recipes": recipes,
         "kept": row["kept"] is True or str(row["kept"]) == "True",
-        "low": RANGES[unit][0],
-        "high": RANGES[unit][1],
         "zero": _x(0.0, unit),
         "margin": _x(float(row["margin"]), unit),
     }
