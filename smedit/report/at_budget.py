@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from smedit.plan.settings import without_effect
+from smedit.report.bound import UNEDITED, at_edge, best_within, in_words
 from smedit.report.metrics import is_headline
 from smedit.report.sides import SAME, STRENGTHS, rules
 from smedit.report.statistics import RESAMPLES, resamples
@@ -58,7 +59,7 @@ def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
     """
     budgets = [rules()["budgets"]["primary"], *rules()["budgets"]["others"]]
     objectives = _objectives()
-    for group, candidates in _groups(found):
+    for group, candidates, tried in _groups(found):
         places = sorted({place for each in candidates.values() for place in each})
         if len(candidates) < 2 or any(set(each) != set(places) for each in candidates.values()):
             continue
@@ -67,10 +68,12 @@ def at_budgets(found: Any) -> Iterator[dict[str, Any]]:
             for objective in objectives:
                 for dataset in dict.fromkeys(dataset for dataset, _ in places):
                     reached = search.reached(budget, objective, dataset)
+                    edge = at_edge(tried.get(reached["chosen"], {}), tried.values())
                     yield {
                         **dict(zip(GROUP, group, strict=True)),
                         **{"dataset": dataset, "budget": budget, "objective": objective},
                         **reached,
+                        "at_edge": edge,
                         "seeds": len({seed for name, seed in places if name == dataset}),
                     }
 
@@ -79,29 +82,34 @@ def _objectives() -> list[str]:
     return [rules()["objective"]["primary"], *rules()["objective"]["others"]]
 
 
-def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, dict[Any, Any]]]]:
-    """Variant at one size → values → (dataset, seed) → the samples of ``tune`` and ``eval``."""
+def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]]:
+    """Of each variant at one size: values in words → (dataset, seed) → the samples of ``tune`` and
+    ``eval``; and values in words → setting → value.
+    """  # noqa: D205
     reported = {}
     for row in found.rows:
         if row["rows"] == "eval":
             for stage in range(1, row["edit_steps"] + 1):
                 reported[(row["run"], *(row[name] for name in SAME), stage)] = row
     groups: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
+    tried: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in found.rows:
         if row["rows"] != "tune" or row["protocol"] != "batch":
             continue
-        group = groups.setdefault(tuple(row[name] for name in GROUP), {})
+        key = tuple(row[name] for name in GROUP)
+        group = groups.setdefault(key, {})
         other = reported.get((row["run"], *(row[name] for name in SAME), row["edit_steps"]))
         if other is None:  # what would be chosen from is not reported on: nothing can be said
             group[""] = {}
             continue
         pair = [_samples(found.of(each)[1], row["edit_steps"]) for each in (row, other)]
         idle = without_effect(row)
-        words = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
-        words["edit_lr"] = "trained" if row["edit_lr"] is None else row["edit_lr"]
-        values = ", ".join(f"{k} {v if isinstance(v, str) else f'{v:g}'}" for k, v in words.items())
-        group.setdefault(values, {})[row["dataset"], row["seed"]] = pair
-    yield from groups.items()
+        values = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
+        values["edit_lr"] = row["edit_lr"]
+        words = in_words(values)
+        group.setdefault(words, {})[row["dataset"], row["seed"]] = pair
+        tried.setdefault(key, {})[words] = values
+    yield from ((key, group, tried.get(key, {})) for key, group in groups.items())
 
 
 def _samples(evaluation: Mapping[str, Any], stage: int) -> tuple[_Sample, _Sample | None]:
@@ -131,7 +139,7 @@ class _Resampled:
     def __init__(
         self, candidates: Mapping[str, Any], places: Sequence[Any], objectives: Sequence[str]
     ) -> None:
-        self.names = [*candidates, "unedited"]
+        self.names = [UNEDITED, *candidates]
         self.places = places
         some = next(iter(candidates.values()))
         shape = (len(self.names), len(places), RESAMPLES + 1)
@@ -145,7 +153,7 @@ class _Resampled:
                 requests = _weights(len(counts), 2 + 2 * at + split)
                 paragraphs = _weights(len(first.tokens), split)  # the same text everywhere
                 for c, name in enumerate(self.names):
-                    sample = first if name == "unedited" else candidates[name][place][split][1]
+                    sample = first if name == UNEDITED else candidates[name][place][split][1]
                     harm = self.harm["eval" if split else "tune"]
                     harm[c, at] = np.inf if sample is None else sample.harmed(paragraphs)
                     for objective in objectives:
@@ -155,10 +163,7 @@ class _Resampled:
     def reached(self, budget: float, objective: str, dataset: str) -> dict[str, Any]:
         """The choice over all datasets and seeds, and what it reaches on one dataset."""
         harm = self.harm["tune"].mean(1)
-        tuned = self.tuned[objective].mean(1)
-        tuned = np.where(harm <= budget, tuned, -np.inf)
-        tuned[-1] = np.nextafter(tuned[-1], np.inf)  # at a tie, leave the model alone
-        best = tuned.argmax(0)
+        best = best_within(self.tuned[objective].mean(1), harm, budget)
         here = [i for i, (name, _) in enumerate(self.places) if name == dataset]
         draws = np.arange(RESAMPLES + 1)
         values = self.reported[objective][:, here].mean(1)[best, draws]
@@ -171,7 +176,7 @@ class _Resampled:
             **{"value": values[0], "ci_low": low, "ci_high": high},
             **{"harm": harms[0], "harm_low": harm_low, "harm_high": harm_high},
             "above_budget": bool(harms[0] > budget),
-            "unedited": float(self.reported[objective][-1, here, 0].mean()),
+            "unedited": float(self.reported[objective][0, here, 0].mean()),
         }
 
 

@@ -1,8 +1,8 @@
 """What a search measured on ``tune`` rows → the values to use, per variant.
 
-Of the points whose harm is within the objective's bound, the one with the best mean of scores;
-where there is none, the least harmful one. Means are over datasets and seeds, at the last point.
-A point that diverged on one of them counts as the worst. At a tie the first point wins.
+By the rule of `smedit.report.bound`: the objective is a mean of scores, and both it and harm are
+means over datasets and seeds, at the last point. A point that diverged on one of them counts as the
+worst.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import pandas as pd
 
 from smedit.errors import UserError
 from smedit.plan.plan import Point, Search
+from smedit.report.bound import at_edge, best_within
 from smedit.report.metrics import is_headline
 from smedit.report.results import Result, evaluation_of, has_evaluation
 from smedit.report.statistics import harm, mean_with_interval
 
 COLUMNS = [
     *("search", "model", "variant", "values", "objective", "unedited", "harm", "allowed"),
-    *("chosen", "n"),
+    *("chosen", "at_edge", "n"),
 ]
 """Of the table of a search: ``values`` is what was tried, ``unedited`` the unedited model's
-objective, ``n`` how many runs it was tried in."""
+objective, ``n`` how many runs it was tried in, ``at_edge`` which of the chosen numbers are the
+least or the largest tried, so that a better one may lie beyond."""
 
 
 def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
@@ -58,8 +60,11 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
                 }
             )
         bound = search.objective["harm_at_most"]
-        best = max(mine, key=lambda r: (r["harm"] <= bound, _rank(r, bound)))
-        rows += [r | {"allowed": r["harm"] <= bound, "chosen": r is best} for r in mine]
+        best = mine[best_within([r["objective"] for r in mine], [r["harm"] for r in mine], bound)]
+        for row in mine:
+            edge = at_edge(row["values"], [r["values"] for r in mine]) if row is best else ""
+            of_row = {"allowed": row["harm"] <= bound, "chosen": row is best, "at_edge": edge}
+            rows.append(row | of_row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -71,10 +76,6 @@ def settled(search: Search, results: Mapping[str, Result]) -> Search:
         if all(has_evaluation(results.get(p.run), vars(p.measurement)) for p in points)
     }
     return replace(search, points=done)
-
-
-def _rank(row: Mapping[str, Any], bound: float) -> float:
-    return row["objective"] if row["harm"] <= bound else -row["harm"]
 
 
 def _measured(search: Search, result: Result, point: Point) -> tuple[float, float, float]:

@@ -14,6 +14,10 @@ PUBLISHED = "workflow/published.csv"
 """The numbers of the tables and figures of arXiv 2508.04012, one a row."""
 
 
+WORDS = {"bp_steps": ("step", "steps"), "train_steps": ("training batch", "training batches")}
+"""Column → what one of it is called, and several."""
+
+
 @cache
 def published() -> pd.DataFrame:
     """All published numbers."""
@@ -48,7 +52,7 @@ def quoted(claim: Mapping[str, Any]) -> str:
     table = pd.concat([rows.mean() for rows in found], axis=1, keys=list(sides)).dropna()
     unit = table.index.get_level_values("unit")[0]
     digits = 2 if table.abs().max().max() < 2 else 0
-    words = [f"{_named(side)} {table[key].mean():.{digits}f}" for key, side in sides.items()]
+    words = [f"{_named(side)}: {table[key].mean():.{digits}f}" for key, side in sides.items()]
     return f"{'; '.join(words)} {unit}".strip()
 
 
@@ -62,5 +66,6 @@ def _rows(wanted: Mapping[str, Any]) -> pd.DataFrame:
 def _named(side: Mapping[str, Any]) -> str:
     """One side in words."""
     said = [side["method"]] if "method" in side else []
-    said += [f"{k.replace('_', ' ')} {v}" for k, v in side.items() if k != "method"]
+    numbers = [(value, WORDS[key]) for key, value in side.items() if key != "method"]
+    said += [f"{value} {one if value == 1 else many}" for value, (one, many) in numbers]
     return ", ".join(said)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from smedit.report.bound import UNEDITED, best_within
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.store.files import suite_path
 
@@ -24,7 +25,6 @@ SAME = ["protocol", "train_batches", "n_batches", "edit_parts", "edit_lr"]
 """What a measurement on ``tune`` rows and the one that is reported have in common, beside the run.
 Another experiment may have measured the same run with other parts, or after more training."""
 
-UNEDITED = "unedited"
 LOWER_IS_BETTER = ("harm", "drift")
 
 
@@ -113,25 +113,25 @@ def choice(tuned: pd.DataFrame) -> Any:
     """The values that a search settles on, as text by setting.
 
     Each candidate's objective and harm are means over datasets and seeds; one that diverged on any
-    is out. `UNEDITED` where no candidate within the budget is better; None where a candidate is
-    not measured everywhere yet.
+    is out. `UNEDITED` where no candidate within the budget is better, None where one is not
+    measured everywhere yet.
     """
     objective, budget = rules()["objective"]["primary"], rules()["budgets"]["primary"]
     first = tuned[(tuned.stage == 0) & (tuned.name == objective)]
-    reached = first.groupby(EACH).value.mean().mean()
     everywhere = len(tuned.drop_duplicates(EACH))
-    best = UNEDITED
+    candidates: list[tuple[Any, float, float]] = [
+        (UNEDITED, first.groupby(EACH).value.mean().mean(), 0.0)
+    ]
     for _, part in tuned.groupby(STRENGTHS, dropna=False):
         if len(part.drop_duplicates(EACH)) < everywhere:
             return None
         last = part[part.stage == part.edit_steps]
         if len(last.drop_duplicates(EACH)) < everywhere:  # it diverged somewhere
             continue
-        harm = last[last.name == "harm"].value.mean()
-        mean = last[last.name == objective].value.mean()
-        if harm <= budget and mean > reached:
-            best, reached = part[STRENGTHS].map(str).iloc[0].to_dict(), mean
-    return best
+        mean, harm = (last[last.name == name].value.mean() for name in (objective, "harm"))
+        candidates.append((part[STRENGTHS].map(str).iloc[0].to_dict(), mean, harm))
+    values, means, harms = zip(*candidates, strict=True)
+    return values[best_within(means, harms, budget)]
 
 
 def _unedited(rows: pd.DataFrame, score: str) -> pd.DataFrame:

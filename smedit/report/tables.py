@@ -14,6 +14,7 @@ from smedit.models.module_names import compact
 from smedit.plan.settings import Settings, all_settings, complete, declared, without_effect
 from smedit.report import at_budget, choose, statistics
 from smedit.report import claims as claims_module
+from smedit.report.bound import in_words
 from smedit.report.metrics import HEADLINE, is_headline
 from smedit.report.results import Result, evaluation_of
 from smedit.report.statistics import INTERVAL
@@ -135,8 +136,9 @@ def scores(found: Found) -> Iterator[Mapping[str, Any]]:
     ``stage``: 0 before editing, s after backpropagation step s. ``batches``: how many were edited
     by then. Scopes: ``all`` requests edited so far (before editing: all there are); in sequence
     also the ``first quarter`` and the ``latest batch``; ``sample``, those that were generated for;
-    ``text`` for harm, drift and perplexity; ``weights`` for their change. ``diverged`` says why a
-    measurement ended early, else it is empty.
+    ``text`` for harm, drift and perplexity, ``batch 1`` and so on for the harm of each batch edited
+    alone; ``weights`` for their change. ``diverged`` says why a measurement ended early, else it is
+    empty.
     """
     for row in found.rows:
         for each in found.scores(row):
@@ -165,6 +167,9 @@ def _scores_at(
     }
     for metric, values in nats.items():
         yield {"scope": "text", "metric": metric, "score": "nats"} | values
+    for number, text in enumerate(point["text"], start=1) if len(point["text"]) > 1 else ():
+        named = {"scope": f"batch {number}", "metric": "harm", "score": "nats"}
+        yield named | statistics.harm([text], first["text"][0])
     if point["perplexity"]:
         named = {"scope": "text", "metric": "perplexity", "score": "perplexity"}
         yield named | statistics.perplexity(point["perplexity"])
@@ -290,12 +295,8 @@ def chosen(found: Found) -> Iterator[Mapping[Any, Any]]:
         # A variant without a network has no step size at edit time.
         tried = {(row["variant"], k) for row in rows for k, v in row["values"].items() if v}
         for row in rows:
-            values = [
-                f"{key} {'trained' if value is None else f'{value:g}'}"
-                for key, value in row["values"].items()
-                if (row["variant"], key) in tried
-            ]
-            yield {**row, "values": ", ".join(values)}
+            values = {k: v for k, v in row["values"].items() if (row["variant"], k) in tried}
+            yield {**row, "values": in_words(values)}
 
 
 RUN_SETTINGS = list(declared(Settings))
@@ -343,7 +344,7 @@ SUMMARY = [f"{name}{end}" for name in (*HEADLINE, "harm") for end in ("", "_low"
 @table(
     *PLACE[:2],
     *(name for name in all_settings() if name not in ("seed", "generate")),
-    *("within_bound", "seeds", "requests", *SUMMARY, "drift"),
+    *("within_bound", "seeds", "requests", *SUMMARY, "harm_most", "drift"),
     *(f"unedited_{name}" for name in HEADLINE[:3]),
     *("seconds", "memory_mb", "diverged"),
 )
@@ -351,7 +352,8 @@ def summary(found: Found) -> Iterator[Mapping[str, Any]]:
     """One row per protocol, model, dataset, variant and size, reported rows at the last point.
 
     Means over seeds, with t intervals over seeds from three on, both values of two, else intervals
-    over requests (harm: paragraphs). ``seconds`` are those of the whole run, ``memory_mb`` its
+    over requests (harm: paragraphs). ``harm_most`` is that of the batch, of any seed, that does the
+    most. ``seconds`` are those of the whole run, ``memory_mb`` its
     peak; ``diverged`` counts the seeds that did, which have no last point and no part in the means.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
@@ -368,6 +370,7 @@ def summary(found: Found) -> Iterator[Mapping[str, Any]]:
         values |= {"seeds": len(rows), "diverged": sum(ended)}
         for name in (*HEADLINE, "harm"):
             values |= _over_seeds(name, [_last(name, scores) for scores in kept])
+        values["harm_most"] = max((_most_harm(s) for s in kept), default=float("nan"))
         values["drift"] = statistics.over_seeds([_last("drift", s)["value"] for s in kept])[0]
         for name in HEADLINE[:3]:
             first = [_headline(name, scores, batches=0)["value"] for scores in of_seed]
@@ -391,6 +394,16 @@ def _over_seeds(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, float
 def _last(name: str, scores: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     last = scores[-1]
     return _headline(name, scores, last["batches"], last["stage"])
+
+
+def _most_harm(scores: Sequence[Mapping[str, Any]]) -> float:
+    """Of the batch that does the most harm, at the last point."""
+    last = scores[-1]["batches"], scores[-1]["stage"]
+    return max(
+        row["value"]
+        for row in scores
+        if row["metric"] == "harm" and (row["batches"], row["stage"]) == last
+    )
 
 
 def _headline(
@@ -446,12 +459,14 @@ def primary(found: Found) -> Iterator[Mapping[str, Any]]:
 
 @table(
     *(*at_budget.GROUP, "dataset", "budget", "objective", "chosen", "same_choice", "value"),
-    *("ci_low", "ci_high", "harm", "harm_low", "harm_high", "above_budget", "unedited", "seeds"),
+    *("ci_low", "ci_high", "harm", "harm_low", "harm_high", "above_budget", "unedited", "at_edge"),
+    "seeds",
 )
 def at_budgets(found: Found) -> Iterator[Mapping[str, Any]]:
     """The best within each budget of harm, by each objective: chosen on ``tune``, reported here.
 
     ``same_choice``: the share of the resamples that choose the same values; ``above_budget``:
-    whether the harm beside the reported requests breaks the budget.
+    whether the harm beside the reported requests breaks the budget; ``at_edge``: which of the
+    chosen numbers are the least or the largest tried, so that a better one may lie beyond.
     """
     return at_budget.at_budgets(found)

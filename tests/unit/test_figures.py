@@ -94,7 +94,8 @@ def test_what_varies_decides_which_figures_there_are(rows):
     names = figures_of(rows)
     of = {e: [n.partition("-")[2] for n in names if n.startswith(f"{e}-")] for e in ("many", "two")}
     assert of["many"] == [
-        *("comparison", "comparison-scores", "curve-train_batches", "curve-train_batches-scores"),
+        *("beside-train_batches", "comparison", "comparison-scores"),
+        *("curve-train_batches", "curve-train_batches-scores"),
         *("gains", "gains-scores", "phases"),
     ]
     assert {"pairs-train_batches", "comparison"} < set(of["two"])
@@ -157,6 +158,12 @@ def test_a_bar_that_leaves_the_panel_has_an_arrow():
     assert (above.get_marker(), list(above.get_xdata())) == ("^", [3])
     percent = scales.percent("efficacy", [40])
     assert (percent.bounds, percent.high) == ((0, 100), pytest.approx(41.6))
+
+
+def test_ticks_that_would_touch_are_left_out():
+    panel = Figure(figsize=(3, 2)).add_axes((0.1, 0.1, 0.8, 0.8))
+    scales.value_axis(panel, [1, 5, 10, 20, 40, 60, 80, 100])
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["1", "5", "10", "20", "60", "100"]
 
 
 def test_what_is_compared_in_a_row_has_one_scale(drawn):

@@ -119,8 +119,8 @@ def test_a_verdict_shows_its_numbers_on_one_scale():
 
 def test_what_the_paper_has_stands_beside_a_claim():
     claims = rules()["claims"]
-    assert quoted(claims["mbps_improves_malmen"]).startswith("bp steps 2 ")
-    assert quoted(claims["one_batch_beats_many"]).startswith("SMEdit, train steps 1")
+    assert quoted(claims["mbps_improves_malmen"]).startswith("2 steps: ")
+    assert quoted(claims["one_batch_beats_many"]).startswith("SMEdit, 1 training batch, 2 steps: ")
     assert quoted(claims["general_ability"]) == ""
     for name, claim in claims.items():
         assert ("quoted" in claim) == bool(quoted(claim)), name

@@ -15,6 +15,7 @@ from smedit.errors import UserError
 from smedit.plan.config import completed
 from smedit.plan.plan import make_plan
 from smedit.report import collect, statistics
+from smedit.report.bound import at_edge, best_within
 from smedit.report.choose import choose, chosen_values
 from smedit.report.metrics import axis_label
 from smedit.report.show import show
@@ -190,7 +191,8 @@ def test_scores(tables):
     assert set(best.lr) == {1e-4}  # within the bound; 1e-3 harms by a nat
     assert best.reg_coef.isna().all() and set(best.loc_coef) == {0.6}
     harm = best[(best.metric == "harm") & (best.stage == 2)]
-    assert harm.value.tolist() == [pytest.approx(0.1)] * 6 and set(harm.scope) == {"text"}
+    assert harm.value.tolist() == [pytest.approx(0.1)] * len(harm)
+    assert harm.scope.value_counts().to_dict() == {"text": 6, "batch 1": 6, "batch 2": 6}
     stream = scores[(scores.experiment == "stream") & (scores.metric == "efficacy")]
     assert set(stream.scope) == {"all", "first quarter", "latest batch"}
     ends = stream[(stream.batches == 4) & (stream.score == "accuracy")]
@@ -206,6 +208,7 @@ def test_the_summary_has_one_row_per_variant_and_size(tables):
     row = summary[(summary.experiment == "search") & (summary.lr == 1e-3)].iloc[0]
     assert (row.efficacy, row.unedited_efficacy, row.seeds) == (100, 0, 2)
     assert (row.harm, row.agreement, row.requests) == (1, pytest.approx(90), 16)
+    assert row.harm_most == 1
     assert row.seconds == 4 + 2 * 6  # trained once, measured on both splits
     assert (row.memory_mb, row.diverged) == (9, 0)
 
@@ -304,6 +307,20 @@ def test_a_search_chooses_the_best_within_its_bound(config, bound, lr):
     assert table.chosen.sum() == 2
     expected = (100 * 0.75 * 2 + 99) / 3
     assert table[(table.variant == "MALMEN")].objective.tolist()[1] == pytest.approx(expected)
+    edge = {1e-5: "lr least", 1e-4: "", 1e-3: "lr largest"}[lr]
+    assert table[table.chosen].at_edge.tolist() == [edge] * 2
+
+
+def test_a_choice_between_others_is_at_no_edge():
+    tried = [{"lr": lr, "edit_lr": size} for lr in (1e-5, 1e-4, 1e-3) for size in (None, 1e-4)]
+    assert at_edge({"lr": 1e-4, "edit_lr": 1e-4}, tried) == ""  # the one number beside "trained"
+    assert at_edge({"lr": 1e-3, "edit_lr": None}, tried) == "lr largest"
+
+
+def test_the_best_within_a_bound():
+    objective, harm = [[9.0, 9.0], [5.0, 7.0], [5.0, 8.0]], [[2.0, 2.0], [0.1, 0.9], [0.5, 0.8]]
+    assert best_within(objective, harm, 0.5).tolist() == [1, 2]  # a tie; none within
+    assert best_within([1.0, 5.0], [0.0, math.inf], 0.5) == 0
 
 
 def test_at_a_tie_the_first_wins(config):

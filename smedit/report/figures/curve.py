@@ -32,7 +32,7 @@ def curve(drawing: Drawing) -> Drawn:
         before,
         method_of(table),
         drawing.measures,
-        lambda panel: value_axis(panel, values),
+        lambda panel, _: value_axis(panel, values),
         label,
     )
     what = "After the last step."

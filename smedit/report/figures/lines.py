@@ -23,7 +23,7 @@ def lines(
     before: pd.DataFrame,
     methods: Mapping[str, str],
     measures: Sequence[str],
-    axis: Callable[[Axes], None],
+    axis: Callable[[Axes, str], None],
     label: str,
 ) -> Figure:
     """Draw points that have a place, a line, a name and an x.
@@ -40,7 +40,7 @@ def lines(
     measures
         Names of what is shown.
     axis
-        Sets the x axis of a panel.
+        Sets the x axis of a panel of a place.
     label
         What the x axis says.
     """
@@ -61,7 +61,7 @@ def lines(
                 ours = reference[reference.place == place]
                 _unedited(panels[i, j], ours)
                 _panel(panels[i, j], points[_at(points, place, name)], look, scale)
-                axis(panels[i, j])
+                axis(panels[i, j], place)
     _label(made, label)
     return made.figure
 

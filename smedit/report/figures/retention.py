@@ -34,7 +34,7 @@ def retention(drawing: Drawing) -> Drawn:
     before = means(table[table.stage == 0], ["place", "name"])
     ticks = sorted(set(points.x))
 
-    def axis(panel: Axes) -> None:
+    def axis(panel: Axes, _: str) -> None:
         panel.set_xlim(0, 1.05 * ticks[-1])
         panel.set_xticks([0, *ticks][:: -(-len(ticks) // 6)])
 

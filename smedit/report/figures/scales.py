@@ -148,17 +148,28 @@ def bars(
 
 
 def value_axis(panel: Axes, values: Sequence[float]) -> None:
-    """The x axis of a setting: a tick at each value, logarithmic where they span a decade."""
+    """The x axis of a setting: a tick at each value that has room, logarithmic over a decade."""
     ticks = sorted(set(values))
-    positive = [tick for tick in ticks if tick > 0]
+    positive, places = [tick for tick in ticks if tick > 0], ticks
     if positive and positive[-1] / positive[0] >= 8:
         least = positive[0]
         log = "log" if ticks[0] > 0 else "symlog"
         panel.set_xscale(log, **({} if log == "log" else {"linthresh": least, "linscale": 0.7}))
+        places = [math.log10(tick / least) if tick > 0 else -0.7 for tick in ticks]
+    ticks = _apart(ticks, places)
     panel.set_xticks(ticks, list(map(short, ticks)))
     panel.xaxis.set_minor_locator(_none())
     if len(ticks) > 6 or max(map(len, map(short, ticks))) > 4:
         panel.tick_params(axis="x", labelrotation=45)
+
+
+def _apart(ticks: Sequence[float], places: Sequence[float]) -> list[float]:
+    """The last tick, and of the others those that are not too near to the next one shown."""
+    least, kept = (places[-1] - places[0]) / 10, [len(ticks) - 1]
+    for at in range(len(ticks) - 2, -1, -1):
+        if places[kept[-1]] - places[at] > least:
+            kept.append(at)
+    return [ticks[at] for at in reversed(kept)]
 
 
 def short(value: float) -> str:

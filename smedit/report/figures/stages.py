@@ -39,7 +39,7 @@ def stages(drawing: Drawing) -> Drawn:
     before = means(table[table.stage == 0], ["place", "name"])
     values = [int(x) for x in points.x]
 
-    def axis(panel: Axes) -> None:
+    def axis(panel: Axes, _: str) -> None:
         value_axis(panel, values)
         panel.set_xlim(min(values) - 0.3, max(values) + 0.3)
 

@@ -20,7 +20,7 @@ from smedit.report.page.verdicts import HEIGHT, RANGES, WIDTH, verdicts
 from smedit.report.sides import rules
 from smedit.store.files import replacing
 
-FIRST_KINDS = ("trade_off", "curve", "retention", "comparison")
+FIRST_KINDS = ("trade_off", "beside", "curve", "retention", "comparison")
 """Which of an experiment's figures says most; others follow."""
 
 FIRST_FIGURES = 4

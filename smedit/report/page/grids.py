@@ -63,7 +63,7 @@ def grid(name: str, table: pd.DataFrame, bests: Mapping[str, str]) -> Grid:
         for c in shown
         if c in settings and len(table) > 1 and table[c].nunique(dropna=False) == 1
     }
-    columns = [c for c in shown if c not in same]
+    columns = _what_differs_first([c for c in shown if c not in same], table)
     marked = _marked(table, bests)
     rows = []
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -83,6 +83,19 @@ def grid(name: str, table: pd.DataFrame, bests: Mapping[str, str]) -> Grid:
         rows,
         {_heading(c): text for c, text in same.items()},
     )
+
+
+def _what_differs_first(columns: list[str], table: pd.DataFrame) -> list[str]:
+    """Settings that go with the variant, which its name stands for, come after all numbers."""
+    if "variant" not in columns:
+        return columns
+    names = table.groupby("variant")
+    implied = {
+        c
+        for c in set(columns) & set(all_settings()) - {"model", "dataset"}
+        if names[c].nunique(dropna=False).max() == 1
+    }
+    return [c for c in columns if c not in implied] + [c for c in columns if c in implied]
 
 
 def _marked(table: pd.DataFrame, bests: Mapping[str, str]) -> set[tuple[Any, str]]:
