@@ -163,7 +163,8 @@ def test_a_bar_that_leaves_the_panel_has_an_arrow():
 def test_ticks_that_would_touch_are_left_out():
     panel = Figure(figsize=(3, 2)).add_axes((0.1, 0.1, 0.8, 0.8))
     scales.value_axis(panel, [1, 5, 10, 20, 40, 60, 80, 100])
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["1", "5", "10", "20", "60", "100"]
+    shown = [int(label.get_text()) for label in panel.get_xticklabels()]
+    assert shown == [1, 5, 10, 20, 60, 100]
 
 
 def test_what_is_compared_in_a_row_has_one_scale(drawn):
@@ -244,6 +245,16 @@ def test_what_diverged_is_marked(rows, tables):
     assert "every run diverged there" in made["many-curve-train_batches"].caption
     texts = [t.get_text() for panel in made["many-comparison"].figure.axes for t in panel.texts]
     assert texts == ["diverged"] * 4
+
+
+def test_a_variant_without_a_value_within_the_bound_is_marked(rows, tables):
+    scores = tables["scores"]
+    scores = scores[scores.experiment == "many"]
+    scores = scores.assign(within_bound=scores.variant != "MEND")
+    kind, drawing = next((k, d) for n, k, d in figures(rows) if n == "many-comparison")
+    made = kind.draw(replace(drawing, tables={"scores": scores}))
+    marks = [line.get_marker() for panel in made.figure.axes for line in panel.lines]
+    assert marks.count("x") == 4 and "left unedited" in made.caption  # two models, score and harm
 
 
 # --- how lines are told apart ---------------------------------------------------------------------

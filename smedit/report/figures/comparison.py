@@ -11,12 +11,18 @@ from smedit.report.figures.points import at_last_values, means, measured, method
 from smedit.report.figures.style import styles
 from smedit.report.figures.vary import several_variants
 
+BEYOND = (
+    "×: no value that was tried keeps the bound on harm and is better than the unedited model; "
+    "shown is the least harmful, and the claims count the variant as left unedited."
+)
+
 
 @figure("Which variant is best in {measures}?", several_variants)
 def comparison(drawing: Drawing) -> Drawn:
     """One dot per variant."""
-    by = ["place", "line", "name"]
+    by = ["place", "line", "name", "mark"]
     table, fixed = at_last_values(drawing, measured(drawing))
+    table = table.assign(mark=table.within_bound.eq(False).astype(int))
     found = means(table[table["last"]], by)
     if found.empty:
         raise CannotDrawError("no measurement was finished")
@@ -27,14 +33,17 @@ def comparison(drawing: Drawing) -> Drawn:
         ends = [*mine.low, *mine.high]
         scale[name] = scales.of(name, [*mine.value, *reference.value], ends)
     methods = method_of(table)
-    looks = styles(methods)
+    looks = {(line, 0): look for line, look in styles(methods).items()}
+    looks |= {(line, 1): look | {"marker": "x"} for (line, _), look in looks.items()}
     picture = dots(
         Dots(
-            points=with_lost(found, table, by).assign(mark=0),
+            points=with_lost(found, table, by),
             order=list(methods),
-            looks={(line, 0): look for line, look in looks.items()},
+            looks=looks,
             scale=scale,
             references={(b.place, b.name): b.value for b in before.itertuples(index=False)},
         )
     )
-    return Drawn(picture, caption("After the last step. Grey: the unedited model.", found, fixed))
+    what = "After the last step. Grey: the unedited model."
+    what += f" {BEYOND}" if found.mark.any() else ""
+    return Drawn(picture, caption(what, found, fixed))

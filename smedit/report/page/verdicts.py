@@ -54,6 +54,7 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
         numbers = [(f"{row[f'{recipe}_{k}']:.{digits}f}", row[f"{recipe}_{k}_is"]) for k in "ab"]
     return {
         "numbers": numbers,
+        "share": unit == "share",
         "difference": f"{value:+.{digits}f}{interval}",
         "counts": _counts(row, recipe),
         "x": _x(value, unit),
