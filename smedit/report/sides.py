@@ -105,7 +105,7 @@ def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.Data
             there = reported.assign(**reported[["run", *SAME]].map(str))
             there = there.merge(keys, on=["run", *SAME])
             there = there[(there.edit_steps >= stage) & there.stage.isin([0, stage])]
-            reached.append(_reached(there, score))
+            reached.append(_reached(there.assign(edit_steps=stage), score))
     return pd.concat(reached) if reached else _reached(mine[:0], score)
 
 
@@ -146,6 +146,7 @@ def _reached(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=[*EACH, "value", "unedited"])
     last = rows[rows.stage == rows.groupby(EACH).stage.transform("max")].copy()
-    last.loc[last.diverged.notna(), "value"] = math.inf if score in LOWER_IS_BETTER else 0.0
+    lost = last.diverged.notna() | (last.stage < last.edit_steps)
+    last.loc[lost, "value"] = math.inf if score in LOWER_IS_BETTER else 0.0
     reached = last.groupby(EACH, as_index=False).value.first()
     return reached[[*EACH, "value"]].assign(unedited=False)

@@ -6,6 +6,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
@@ -75,9 +78,11 @@ class Found:
         key = row["run"], str(evaluation["measurement"])
         if key not in self._scores:
             n_edits, first = result["settings"]["n_edits"], evaluation["points"][0]
+            ended = evaluation["diverged"] or {}
+            batch = evaluation["measurement"]["protocol"] == "batch"
             self._scores[key] = [
                 {
-                    "diverged": (evaluation["diverged"] or {}).get("why"),
+                    "diverged": None if batch and point["stage"] else ended.get("why"),
                     **{"stage": point["stage"], "batches": point["batches"]},
                     **each,
                 }
@@ -137,8 +142,8 @@ def scores(found: Found) -> Iterator[Mapping[str, Any]]:
     by then. Scopes: ``all`` requests edited so far (before editing: all there are); in sequence
     also the ``first quarter`` and the ``latest batch``; ``sample``, those that were generated for;
     ``text`` for harm, drift and perplexity, ``batch 1`` and so on for the harm of each batch edited
-    alone; ``weights`` for their change. ``diverged`` says why a measurement ended early, else it is
-    empty.
+    alone; ``weights`` for their change. ``diverged`` says why a measurement ended early; in batches
+    it is empty at the steps before the one that diverged, which are whole.
     """
     for row in found.rows:
         for each in found.scores(row):
@@ -234,20 +239,20 @@ def _without(row: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @table(*PLACE, "phase", "per", "seconds", "n")
 def timings(found: Found) -> Iterator[Mapping[str, Any]]:
-    """Seconds by phase; ``per`` says of what, ``n`` how many the mean is over.
+    """Seconds by phase; ``per`` says of what, ``n`` how many they are over.
 
-    ``training step``: each phase of one; ``edited batch``: editing, scoring, the text and
-    generation; ``run``: loading, and all of training.
+    ``training step``: each phase of one, the median over batches, so that a pause counts for
+    little; ``edited batch``: the mean of editing, scoring, the text and generation; ``run``:
+    loading, and all of training.
     """
     for row in found.rows:
         result, evaluation = found.of(row)
         where, steps = place(row), result["training"]
+        batches = [[s["seconds"] for s in same] for _, same in groupby(steps, itemgetter("batch"))]
         for phase in sorted({phase for step in steps for phase in step["seconds"]}):
-            spent = sum(step["seconds"].get(phase, 0.0) for step in steps)
-            yield where | {
-                **{"phase": phase, "per": "training step"},
-                **{"seconds": spent / len(steps), "n": len(steps)},
-            }
+            spent = [fmean(s.get(phase, 0.0) for s in batch) for batch in batches]
+            per = {"phase": phase, "per": "training step"}
+            yield where | per | {"seconds": median(spent), "n": len(steps)}
         done = evaluation["points"][-1]["batches"]
         for phase, spent in evaluation["seconds"].items() if done else ():
             per = {"phase": phase, "per": "edited batch"}
@@ -363,7 +368,7 @@ def summary(found: Found) -> Iterator[Mapping[str, Any]]:
             groups.setdefault(str(key), []).append(row)
     for rows in groups.values():
         of_seed = [found.scores(row) for row in rows]
-        ended = [scores[-1]["diverged"] is not None for scores in of_seed]
+        ended = [found.of(row)[1]["diverged"] is not None for row in rows]
         kept = [scores for scores, end in zip(of_seed, ended, strict=True) if not end]
         where = place(rows[0])
         values: dict[str, Any] = {key: where[key] for key in TABLES["summary"][0] if key in where}

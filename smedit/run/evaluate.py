@@ -134,12 +134,13 @@ class Evaluation:
         sequential = measurement["protocol"] == "sequential"
         self.points = [bench.unedited(self.rows, n_requests, sequential and self.rows == "eval")]
         self.done = 0
+        self.steps = measurement["edit_steps"]
+        self.ended: dict[str, Any] | None = None
         self.says: dict[str, Any] = {}
         self.generated: list[dict[str, Any]] = []
 
     def run(self, checkpoint: Checkpoint) -> Evaluated:
         """Edit and measure what is not done yet; what the result holds of it."""
-        diverged: dict[str, Any] | None = None
         try:
             while self.done < len(self.parts):
                 n_points = len(self.points)
@@ -148,14 +149,13 @@ class Evaluation:
                     checkpoint.save_now_and_then(measured=len(self.points) > n_points)
         except DivergedError as error:
             log.warning("this measurement ends here: %s", error)
-            diverged = {"why": str(error), "batches": self.done}
-            self.says, self.generated = {}, []
+            self.ended = {"why": str(error), "batches": self.done, "stage": 1}
         return {
             "measurement": dict(self.measurement),
-            "diverged": diverged,
+            "diverged": self.ended,
             "points": self._points(),
-            "says": self.says,
-            "generated": self.generated,
+            "says": {} if self.ended else self.says,
+            "generated": [] if self.ended else self.generated,
             "seconds": self.clock.seconds,
         }
 
@@ -170,7 +170,7 @@ class Evaluation:
 
         Without a hypernetwork there is one.
         """
-        batch, steps = self.bench.batch(self.parts[number]), self.measurement["edit_steps"]
+        batch, steps = self.bench.batch(self.parts[number]), self.steps
         stages: Sequence[int] = [steps]
         if isinstance(self.editor, Editor):
             first, stages = None, range(1, steps + 1)
@@ -213,8 +213,11 @@ class Evaluation:
 class BatchEvaluation(Evaluation):
     """Every batch from W₀, with the editor as it was trained; each of its steps is scored.
 
-    What is chosen by needs the last step alone.
+    What is chosen by needs the last step alone. A step that diverges on any batch is measured on
+    none; those before it are.
     """
+
+    _KEPT = ("done", "steps", "ended", "says", "generated", "_stages")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -223,6 +226,7 @@ class BatchEvaluation(Evaluation):
 
     def _next(self) -> None:
         part, steps = self.parts[self.done], self.measurement["edit_steps"]
+        whole = 0
         first = sum(map(len, self.parts[: self.done]))
         set_buffers(self.editor, self._trained)
         measured: dict[str, dict[str, Any]] = {}
@@ -239,12 +243,19 @@ class BatchEvaluation(Evaluation):
                     "change_norm": change_norm(shifts),
                     "edit_seconds": seconds,
                 }
+                whole = stage
         except DivergedError as error:
-            raise DivergedError(f"batch {self.done + 1}: {error}") from error
-        for name, values in scorer.says().items():
-            self.says.setdefault(name, []).extend(values)
-        if self.done == 0:
-            self._answer(part, shifts)
+            why = f"batch {self.done + 1}: {error}"
+            if not whole:
+                raise DivergedError(why) from error
+            log.warning("step %d and what comes after it are left out: %s", whole + 1, why)
+            self.steps = whole
+            self.ended = {"why": why, "batches": self.done, "stage": whole + 1}
+        if self.steps == steps:
+            for name, values in scorer.says().items():
+                self.says.setdefault(name, []).extend(values)
+            if self.done == 0:
+                self._answer(part, shifts)
         for key, point in measured.items():
             self._stages.setdefault(key, []).append(point)
         self.done += 1
@@ -267,19 +278,19 @@ class BatchEvaluation(Evaluation):
                 "memory_mb": None,
             }
             for stage, batches in self._stages.items()
+            if int(stage) <= self.steps
         ]
 
     def state(self) -> State:
         """See `smedit.run.checkpoint.Part`; the editor is that of the run's training."""
-        names = ("done", "says", "generated", "_stages")
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in self._KEPT}
         return {}, {**values, "seconds": self.clock.seconds}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Go on from there."""
         del tensors
         self.clock.seconds = values["seconds"]
-        for name in ("done", "says", "generated", "_stages"):
+        for name in self._KEPT:
             setattr(self, name, values[name])
 
 

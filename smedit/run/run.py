@@ -193,7 +193,7 @@ def _not_made(
     sequential = measurement["protocol"] == "sequential" and measurement["rows"] == "eval"
     return {
         "measurement": dict(measurement),
-        "diverged": {"why": why, "batches": 0},
+        "diverged": {"why": why, "batches": 0, "stage": 1},
         "points": [bench.unedited(measurement["rows"], sum(map(len, parts)), sequential)],
         "says": {},
         "generated": [],

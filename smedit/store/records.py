@@ -25,7 +25,8 @@ class Point(TypedDict):
 class Evaluated(TypedDict):
     """One measurement: what was asked for, its points, what the model says then, and seconds.
 
-    ``diverged``, if it ended early: ``why``, and how many ``batches`` were edited by then.
+    ``diverged``, if it ended early: ``why``, how many ``batches`` were edited by then, and the
+    ``stage`` from which on there are no points.
     """
 
     measurement: dict[str, Any]

@@ -167,6 +167,21 @@ def test_one_that_diverged_is_not_the_least_harmful():
     assert it["difference"] == math.inf and claims.finding([it], 0.1, kept=True) == "open"
 
 
+def test_a_step_that_diverged_scores_0_and_the_one_before_it_counts():
+    rows = scores_of("e", "one", 3, 50.0, edit_steps=2)
+    lost = {"diverged": "why"}
+    rows = [r | lost if (r["seed"], r["stage"]) == (1, 0) else r for r in rows]
+    rows += [r | {"stage": 2} for r in rows if r["seed"] != 1 and r["stage"]]
+    points = sides.last_points(pd.DataFrame(rows))
+    reached = sides.side(points, {"experiment": "e", "variant": "one"}, "generalization")
+    assert reached.value.tolist() == pytest.approx([50, 0, 50 + 2 / 9])
+    tuned = scores_of("e", "one, 1 step", 3, 60.0, rows="tune")
+    tuned = [r | {"run": f"one-{r['seed']}"} for r in tuned]
+    points = sides.last_points(pd.DataFrame(rows + tuned))
+    reached = sides.side(points, {"experiment": "e", "variant": "one, 1 step"}, "generalization")
+    assert reached.value.tolist() == pytest.approx([50, 50 + 1 / 9, 50 + 2 / 9])
+
+
 def test_other_parts_of_the_same_run_are_another_measurement():
     rows = []
     for lr, value in ((1e-4, 40.0), (1e-3, 60.0)):

@@ -228,7 +228,7 @@ def test_training_that_diverges_leaves_what_was_measured_before(tmp_path, monkey
     assert result["diverged"].startswith("SMEdit, training batch 2")
     assert first["diverged"] is None and len(first["points"]) == 2
     for other in others:
-        assert other["diverged"] == {"why": result["diverged"], "batches": 0}
+        assert other["diverged"] == {"why": result["diverged"], "batches": 0, "stage": 1}
         assert [p["stage"] for p in other["points"]] == [0]
 
 
@@ -254,6 +254,32 @@ def test_editing_that_diverges_stops_nothing_else(tmp_path, monkeypatch, protoco
     assert [p["batches"] for p in ended["points"]] == ([0] if protocol == "batch" else [0, 3])
     assert ended["generated"] == [] and ended["says"] == {}
     assert other["diverged"] is None and len(other["points"]) == 2
+
+
+def test_a_step_that_diverges_leaves_those_before_it(tmp_path, monkeypatch, caplog):
+    job = make_job("MALMEN", [{"train_batches": 0, "edit_steps": 3, "generate": 1}])
+    _, whole = run_job(tmp_path, job, name="whole")
+    edits, calls = Editor.predict, []
+
+    def diverging(self, traced, step):
+        calls.append(None)
+        if len(calls) == 3:  # the third step of the first batch
+            raise DivergedError("non-finite shift of x; try a smaller lr")
+        return edits(self, traced, step)
+
+    monkeypatch.setattr(Editor, "predict", diverging)
+    status, out = run_job(tmp_path, job)
+    assert status == 0
+    (ended,), (expected,) = (read_result(path)["evaluations"] for path in (out, whole))
+    assert (
+        ended["diverged"]["stage"] == 3
+        and "batch 1: MALMEN, editing, step 3" in ended["diverged"]["why"]
+    )
+    assert [p["stage"] for p in ended["points"]] == [0, 1, 2] and len(calls) == 5
+    for ours, theirs in zip(ended["points"], expected["points"], strict=False):
+        assert ours["scores"] == theirs["scores"] and ours["text"] == theirs["text"]
+    assert ended["generated"] == [] and ended["says"] == {}
+    assert "step 3 and what comes after it are left out" in caplog.text
 
 
 # --- small parts ----------------------------------------------------------------------------------

@@ -69,4 +69,4 @@ def phases(drawing: Drawing) -> Drawn:
     return Drawn(made.figure, caption(what, points, fixed, BARS))
 
 
-BARS = "A bar's length is the mean over all training steps of a run, and over seeds."
+BARS = "A bar's length is the median over the training batches of a run, and the mean over seeds."

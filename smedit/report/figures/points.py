@@ -45,7 +45,7 @@ def measured(drawing: Drawing) -> pd.DataFrame:
     table = table.assign(
         line=table.variant.map(lines),
         place=places_of(table),
-        last=last & (table.stage > 0),
+        last=last & (table.stage >= table.edit_steps.fillna(1)),
     )
     return once(table, "line")
 
