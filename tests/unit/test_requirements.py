@@ -3,10 +3,12 @@
 import os
 import subprocess
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,14 @@ def test_every_requirement_is_pinned_to_a_version_that_satisfies_it():
         version = pinned[canonicalize_name(requirement.name)].version
         assert requirement.specifier.contains(version), requirement
     assert pinned["torch"].version == "2.13.0"
+
+
+def test_every_pinned_version_runs_on_the_oldest_python_that_is_promised():
+    oldest = f"{PROJECT['requires-python'].removeprefix('>=')}.0"
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for name in (line.partition("==")[0] for line in lines if not line.startswith("#")):
+        needed = metadata(name)["Requires-Python"]
+        assert needed is None or SpecifierSet(needed).contains(oldest), name
 
 
 def test_the_file_with_checksums_has_the_same_versions_all_but_torch():
