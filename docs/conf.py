@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "SMEdit, reproduced"
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 
 html_theme = "furo"
 html_title = project
@@ -26,7 +26,6 @@ html_copy_source = html_show_copyright = html_show_sphinx = False
 
 default_role = "py:obj"  # `name` in a docstring: a link where the site has it, else plain code
 autodoc_member_order = "bysource"
-autosummary_generate = False
 numpydoc_show_class_members = False
 # In the types of parameters, links to the suite's own names alone, none to Python's on the net.
 numpydoc_xref_param_type = True
@@ -37,21 +36,6 @@ python_use_unqualified_type_names = True
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["substitution"]
-
-
-def public_names() -> str:
-    """What `smedit` offers, with the first line of each docstring."""
-    return "\n".join(
-        [
-            "```{eval-rst}",
-            ".. currentmodule:: smedit",
-            ".. autosummary::",
-            "   :nosignatures:",
-            "",
-            *(f"   {name}" for name in smedit.__all__),
-            "```",
-        ]
-    )
 
 
 def modules() -> str:
@@ -67,7 +51,7 @@ def modules() -> str:
     return "\n".join(["| module | what stands there |", "| --- | --- |", *rows])
 
 
-myst_substitutions = {"public_names": public_names(), "modules": modules()}
+myst_substitutions = {"modules": modules()}
 
 
 def files_beside_docs(app: Sphinx, doctree: nodes.document) -> None:

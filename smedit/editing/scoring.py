@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,8 @@ from smedit.engine.held_out import HarmText
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.scores import Scorer, by_request
 from smedit.report.metrics import PRIMARY
+
+log = logging.getLogger("smedit")
 
 SCORES = {
     "efficacy": ("efficacy", PRIMARY),
@@ -32,6 +36,9 @@ HEADINGS = {
     "agreement": "agree.",
 }
 """Score → its heading in a terminal."""
+
+PART = 500
+"""Facts that are scored together: what the model computes for them is kept meanwhile."""
 
 AFTER_ONLY = ("agreement",)
 """Before any edit it is 100 %."""
@@ -98,7 +105,7 @@ def score_facts(
     ids: Sequence[str],
     generate: int = 0,
 ) -> FactScores:
-    """Score facts on W₀ and on W₀ + shifts.
+    """Score facts on W₀ and on W₀ + shifts; many of them in parts, so that memory does not grow.
 
     Parameters
     ----------
@@ -109,18 +116,24 @@ def score_facts(
     generate
         So many facts are answered by greedy decoding, too.
     """
-    scorer = Scorer(facts, model.tokenizer)
-    before = by_request(scorer.score_unedited(model)[0])
-    after = by_request(scorer.score(model, shifts))
-    columns: dict[str, list] = {
+    if len(facts) <= PART:
+        columns = _scored(model, shifts, facts)
+    else:
+        columns, start = {}, time.perf_counter()
+        for done in range(0, len(facts), PART):
+            part = facts[done : done + PART]
+            with model.forgetting():
+                for name, values in _scored(model, shifts, part).items():
+                    columns.setdefault(name, []).extend(values)
+            each = (time.perf_counter() - start) / (done + len(part))
+            left = each * (len(facts) - done - len(part))
+            log.info("scored %d of %d facts, about %.0f s left", done + len(part), len(facts), left)
+    columns = {
         "id": list(ids),
         "prompt": [fact.edit.text for fact in facts],
         "target": [fact.edit.answer for fact in facts],
+        **columns,
     }
-    for name, (metric, scores) in SCORES.items():
-        if name not in AFTER_ONLY:
-            columns[f"{name}_before"] = _percent(before, metric, scores, len(facts))
-        columns[name] = _percent(after, metric, scores, len(facts))
     if generate:
         rest = len(facts) - len(facts[:generate])
         for end, change in (("_before", {}), ("", shifts)):
@@ -130,6 +143,20 @@ def score_facts(
             values = [100.0 * each["answered"] for each in found]
             columns[f"generated{end}"] = values + [float("nan")] * rest
     return FactScores(pd.DataFrame(columns))
+
+
+def _scored(
+    model: LanguageModel, shifts: Shifts, facts: Sequence[EditRequest]
+) -> dict[str, list[Any]]:
+    scorer = Scorer(facts, model.tokenizer)
+    before = by_request(scorer.score_unedited(model)[0])
+    after = by_request(scorer.score(model, shifts))
+    columns = {}
+    for name, (metric, scores) in SCORES.items():
+        if name not in AFTER_ONLY:
+            columns[f"{name}_before"] = _percent(before, metric, scores, len(facts))
+        columns[name] = _percent(after, metric, scores, len(facts))
+    return columns
 
 
 def _cut(text: str, width: int) -> str:

@@ -207,6 +207,15 @@ class LanguageModel:
                 f"{self.vocabulary - 1}; use the tokenizer that belongs to the model"
             )
 
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Drop at the end what is frozen meanwhile: for sequences that do not come again."""
+        kept, self.states = self.states, FrozenStates(self.owner)
+        try:
+            yield
+        finally:
+            self.states = kept
+
     @torch.no_grad()
     def unedited_logits(self, chunk: Chunk) -> torch.Tensor:
         """Logits (n, vocabulary) of the unedited model at the chunk's answer tokens.

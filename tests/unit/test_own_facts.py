@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import smedit
 from conftest import ARCHITECTURES, make_model, make_requests, tiny_tokenizer
 from smedit.cli import main
-from smedit.editing import editors, step_size
+from smedit.editing import editors, scoring, step_size
 from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
 from smedit.methods import rule_checksum
@@ -87,6 +88,19 @@ def test_a_saved_model_is_the_edited_one_without_this_suite(architecture, tmp_pa
     with again.base.language_model.edited(again.shifts):
         assert torch.equal(logits_of(again.base.language_model.model), expected)
     assert again.facts == tuple(FACTS[4:])
+
+
+def test_many_facts_are_scored_in_parts(tmp_path, monkeypatch, caplog):
+    model = opened(tmp_path, "llama")
+    found = edited(model, step_size=0.05)
+    whole = found.score(FACTS).table
+    caplog.set_level("INFO", "smedit")
+    monkeypatch.setattr(scoring, "PART", 3)
+    kept = len(model.language_model.states)
+    parts = found.score([*FACTS, smedit.fact("w9 w8 w7 w6 w5 w4", "w3")]).table
+    assert len(model.language_model.states) == kept  # what was frozen for a part is dropped
+    pd.testing.assert_frame_equal(parts[:-1], whole, check_exact=False, atol=1e-9)
+    assert f"scored 3 of {len(FACTS) + 1} facts, about" in caplog.text
 
 
 def test_in_bfloat16_too(tmp_path):
