@@ -203,7 +203,30 @@ def judged(
                 row[f"{recipe}_{k}_is"] = side_name(claim[recipe][k]) + at + left
             row.pop(f"{recipe}_at", None)
         row |= {"score": score, "margin": margin_of(score), "kept": kept}
+        row["by_model"] = "" if score in TIMED else by_model(points, asked, claim)
         yield row | {"verdict": verdict(findings), "quoted": quoted(claim)}
+
+
+def by_model(points: pd.DataFrame, asked: pd.DataFrame, claim: Mapping[str, Any]) -> str:
+    """The verdict that each model alone would give, in words; empty where one alone is asked.
+
+    It says whether models differ; and while a study is not whole, what those say that are.
+    """
+    found = {}
+    for model in asked.model.unique():
+        mine, wanted = (table[table.model == model] for table in (points, asked))
+        findings = {
+            recipe: finding(
+                compared(mine, wanted, claim[recipe], claim["score"]),
+                margin_of(claim["score"]),
+                claim.get("kept", False),
+            )
+            for recipe in RECIPES
+            if recipe in claim
+        }
+        if any(findings.values()):
+            found[model] = verdict(findings)
+    return "; ".join(f"{model}: {word}" for model, word in found.items()) if len(found) > 1 else ""
 
 
 def primary(scores: pd.DataFrame, asked: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -442,12 +442,13 @@ CLAIMS = [
 
 
 @table(
-    *("id", "claim", "where", "score", "margin", "kept", "verdict", *CLAIMS, "quoted"),
+    *("id", "claim", "where", "score", "margin", "kept", "verdict", "by_model", *CLAIMS, "quoted"),
 )
 def claims(found: Found) -> Iterator[Mapping[str, Any]]:
     """The paper's claims with their verdicts; see `workflow/claims.yaml`.
 
-    ``quoted``: what the paper has; see `smedit.report.quoted.quoted`.
+    ``by_model``: see `smedit.report.claims.by_model`; ``quoted``: what the paper has, see
+    `smedit.report.quoted.quoted`.
     """
     return claims_module.judged(found.scores_table, found.asked_table, found.benchmark)
 

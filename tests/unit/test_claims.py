@@ -263,6 +263,25 @@ def test_of_an_unfinished_study_all_seeds_see_the_same_settings():
     assert (it["settings"], it["seeds"]) == (1, 3) and it["difference"] == pytest.approx(10)
 
 
+def test_a_verdict_stands_beside_what_each_model_alone_would_say():
+    rows = []
+    for model, value in (("one", 60.0), ("other", 40.0)):
+        for variant, reached in (("MALMEN + MBPS", value), ("MALMEN", 40.0)):
+            rows += scores_of("published", variant, 3, reached, model=model)
+            rows += scores_of("fair", variant, 3, reached, model=model)
+    judged = claims.judged(pd.DataFrame(rows), pd.DataFrame(rows), None)
+    row = next(row for row in judged if row["id"] == "mbps_improves_malmen")
+    assert row["by_model"] == "one: holds; other: does not hold"
+    less = pd.DataFrame(r for r in rows if (r["model"], r["seed"]) != ("other", 1))
+    row = next(
+        row
+        for row in claims.judged(less, pd.DataFrame(rows), None)
+        if row["id"] == "mbps_improves_malmen"
+    )
+    assert row["verdict"] == "not settled"
+    assert row["by_model"] == "one: holds; other: not settled"
+
+
 def test_claims_on_time_and_memory_are_read_from_the_benchmark():
     measured = [
         {"part": "locality", "model": "m", "n_edits": n, "locality": locality, "quantity": quantity}

@@ -68,7 +68,9 @@ def simulated(pieces, cores, seed, order=None, told_cores=True):
         far.end(number, now)
         worked += truth[number]
         under_way = sum(truth[n] - (end - now) for n, end in running.items())
-        told.append(((worked + under_way) / sum(truth.values()), far.seconds_left(now), now, far.share(now)))
+        told.append(
+            ((worked + under_way) / sum(truth.values()), far.seconds_left(now), now, far.share(now))
+        )
     return [(done, left, now - at, share) for done, left, at, share in told]
 
 

@@ -42,7 +42,8 @@ def claims(tested_only: bool) -> str:
         if tested_only and not each["recipes"]:
             continue
         cells = [_measured(each["recipes"].get(recipe)) for recipe in ("published", "chosen")]
-        lines.append(f"| {each['claim']} | **{each['verdict']}** | {' | '.join(cells)} |")
+        alone = f" ({each['by_model']})" if each["by_model"] else ""
+        lines.append(f"| {each['claim']} | **{each['verdict']}**{alone} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

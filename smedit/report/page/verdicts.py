@@ -36,6 +36,7 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "claim": row["claim"],
         "verdict": row["verdict"],
+        "by_model": row["by_model"] if _known(row["by_model"]) else "",
         "quoted": row["quoted"] if _known(row["quoted"]) else "",
         "score": _said(str(row["score"])),
         "recipes": recipes,
