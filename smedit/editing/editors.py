@@ -18,6 +18,7 @@ from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAI
 from smedit.editing.edited import EditedModel
 from smedit.editing.models import BaseModel
 from smedit.editing.step_size import Tried, choose_step_size, lost_to_the_bound
+from smedit.editing.studied import studied
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
 from smedit.engine.in_context import InContext
@@ -44,8 +45,9 @@ OF_THE_MODEL = {"model", "edit_modules", "precision", "threads"}
 """Settings that an opened model brings."""
 
 LR = 1e-3
-"""Initial step size where neither the method nor a person says another. On facts of one's own, five
-batches are too few for the published 1e-6 (docs/own_facts.md)."""
+"""Initial step size where neither the study (`smedit.editing.studied`), nor the method, nor a
+person says another. On facts of one's own, five batches are too few for the published 1e-6
+(docs/own_facts.md)."""
 
 COPIES = 6
 """Keys, value gradients, their pseudo ones and what is normalized on the way."""
@@ -231,7 +233,8 @@ def train_editor(
     seed
         Of the editor's first values and the order of the rows.
     **settings
-        Any other setting of training (config/README.md), such as ``bp_steps`` or ``lr``.
+        Any other setting of training (config/README.md), such as ``bp_steps`` or ``lr``. By default
+        what the study chose for the model and the method, as far as it chose.
 
     Raises
     ------
@@ -246,7 +249,8 @@ def train_editor(
         raise UserError(f"unknown setting {shown(unknown[0])}{nearest(unknown[0], free)}")
     if load_method(method).shift_rule == IN_CONTEXT:
         raise UserError(f"{method} changes no weights, so there is nothing to train or to write")
-    given |= {"lr": load_method(method).lr or LR, "n_edits": n_edits, "seed": seed, **settings}
+    given |= {"lr": load_method(method).lr or LR, "n_edits": n_edits, "seed": seed}
+    given |= {**studied(model.name, method), **settings}
     described = model.described()
     given |= {"precision": described["precision"], "threads": torch.get_num_threads()}
     if not batches:

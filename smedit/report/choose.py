@@ -24,11 +24,11 @@ from smedit.report.statistics import harm, mean_with_interval
 
 COLUMNS = [
     *("search", "model", "variant", "values", "objective", "unedited", "harm", "allowed"),
-    *("chosen", "at_edge", "n"),
+    *("chosen", "at_edge", "n", "runs"),
 ]
 """Of the table of a search: ``values`` is what was tried, ``unedited`` the unedited model's
 objective, ``n`` how many runs it was tried in, ``at_edge`` which of the chosen numbers are the
-least or the largest tried, so that a better one may lie beyond."""
+least or the largest tried, so that a better one may lie beyond, ``runs`` their names."""
 
 
 def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
@@ -57,6 +57,7 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
                     "unedited": fmean(m[2] for m in measured),
                     "harm": fmean(m[1] for m in measured),
                     "n": len(measured),
+                    "runs": " ".join(member.run for member in members),
                 }
             )
         bound = search.objective["harm_at_most"]

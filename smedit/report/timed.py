@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 TIMED = {
-    "share_of_kl": "of a training step with KL is KL's",
+    "share_of_kl": "of a training step with KL are KL's",
     "seconds_saved": "of a training step's seconds saved by the norm",
     "memory_saved": "of its peak memory saved by the norm",
 }

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from test_report import configured, write
 
 import quote_results
 from smedit.cli import main
+from smedit.editing import studied
 from smedit.report import collect
 from smedit.report.at_budget import at_budgets
 from smedit.report.page.verdicts import WIDTH, verdicts
@@ -131,6 +133,27 @@ def test_what_the_pages_quote_is_what_the_tables_have():
         text = (ROOT / name).read_text(encoding="utf-8")
         assert re.search("<!-- progress -->\n.+\n<!-- /progress -->", text), name
         assert quote_results.quoted(text) == text, f"run: python {quote_results.__file__}"
+    assert quote_results.STUDIED.read_text(encoding="utf-8") == quote_results.studied()
+
+
+def test_people_s_edits_begin_where_the_study_ended(monkeypatch, tmp_path):
+    columns = TABLES["chosen"][0]
+    row = dict.fromkeys(columns, "") | {"search": "search", "model": "m", "chosen": True}
+    row |= {"allowed": True, "objective": 60.0, "unedited": 20.0, "runs": "one two"}
+    rows = [
+        row | {"variant": "SMEdit", "values": "lr 0.0003, edit_lr trained"},
+        row | {"variant": "SMEdit", "values": "lr 0.001, edit_lr 1e-05", "chosen": False},
+        row | {"variant": "SMEdit w/o MBPS", "values": "lr 0.0003, edit_lr 0.001"},
+        row | {"variant": "MEND", "values": "lr 1e-06, edit_lr 3e-05", "allowed": False},
+        row | {"variant": "FT-L", "values": "lr 0.002, bound 0.05", "objective": 20.0},
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "chosen.csv", index=False)
+    monkeypatch.setattr(quote_results, "RESULTS", tmp_path)
+    written = yaml.safe_load(quote_results.studied())
+    assert written == {"m": {"SMEdit": {"values": {"lr": 0.0003}, "runs": ["one", "two"]}}}
+    monkeypatch.setattr(studied, "_chosen", lambda: written)
+    assert studied.studied("m", "SMEdit") == {"lr": 0.0003}
+    assert studied.studied("m", "MEND") == studied.studied("other", "SMEdit") == {}
 
 
 def test_the_choice_within_a_budget_is_made_on_tune_rows():

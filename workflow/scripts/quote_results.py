@@ -1,6 +1,7 @@
-"""Write what README.md and docs/results.md quote of the reference run, from its tables.
+"""Write what the suite takes from the reference run's tables; a test compares.
 
-What stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is replaced; a test compares.
+README.md and docs/results.md: what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
+smedit/editing/studied.yaml: the values that its search chose for whole methods.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from smedit.editing.studied import FILE
 from smedit.errors import with_status
+from smedit.methods import known_methods
 from smedit.plan.config import completed
 from smedit.plan.config_files import read_file
 from smedit.plan.plan import make_plan
@@ -24,27 +28,45 @@ SUITE = Path(__file__).resolve().parents[2]
 RESULTS = SUITE / "results/reference"
 PAGES = ("README.md", "docs/results.md")
 CONFIG = SUITE / "config/reference.yaml"
+STUDIED = SUITE / "smedit/editing" / FILE
 
 
 def progress() -> str:
     """How much of the study is done."""
-    done = len(pd.read_csv(RESULTS / "runs.csv"))
+    runs = pd.read_csv(RESULTS / "runs.csv")
     planned = len(make_plan(completed(read_file(CONFIG), CONFIG.stem)).runs)
-    if done == planned:
+    if len(runs) == planned:
         return f"All {planned} runs are done."
-    return f"{done} of {planned} runs are done; what follows is what they show so far."
+    places = ", ".join(
+        f"{model} on {dataset} {len(part)} ({_by_seed(part.seed)})"
+        for (model, dataset), part in runs.groupby(["model", "dataset"])
+    )
+    return f"{len(runs)} of {planned} runs are done, of {places}. This is what they show so far."
+
+
+def _by_seed(seeds: pd.Series) -> str:
+    counts = seeds.value_counts().sort_index()
+    return ", ".join(f"seed {seed}: {n}" for seed, n in counts.items())
 
 
 def claims(tested_only: bool) -> str:
     """The verdicts as a table."""
-    lines = ["| claim | verdict | as published | step sizes chosen |", "| --- | --- | --- | --- |"]
+    rows = []
     for each in verdicts(pd.read_csv(RESULTS / "claims.csv")):
         if tested_only and not each["recipes"]:
             continue
-        cells = [_measured(each["recipes"].get(recipe)) for recipe in ("published", "chosen")]
         alone = f" ({each['by_model']})" if each["by_model"] else ""
-        lines.append(f"| {each['claim']} | **{each['verdict']}**{alone} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        row = {
+            "claim": each["claim"],
+            "verdict": f"**{each['verdict']}**{alone}",
+            "the paper's own": each["quoted"],
+        }
+        for recipe, heading in RECIPES.items():
+            row[heading] = _measured(each["recipes"].get(recipe), each["score"])
+        rows.append(row)
+    used = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [used, ["---"] * len(used), *([row[name] for name in used] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def at_budget() -> str:
@@ -72,12 +94,40 @@ def at_budget() -> str:
     return "\n".join(lines)
 
 
-def _measured(recipe: dict[str, Any] | None) -> str:
+def studied() -> str:
+    """Model → method → what the search chose within its bound, and from which runs."""
+    table = pd.read_csv(RESULTS / "chosen.csv", keep_default_na=False)
+    table = table[(table.search == SEARCH) & table.variant.isin(known_methods())]
+    found: dict[str, dict[str, Any]] = {}
+    for row in table[table.chosen & table.allowed].to_dict("records"):
+        if row["objective"] > row["unedited"]:
+            values = dict(pair.split() for pair in row["values"].split(", "))
+            values.pop("edit_lr", None)  # it is chosen anew for a person's facts
+            values = {name: float(value) for name, value in values.items()}
+            of_model = found.setdefault(row["model"], {})
+            of_model[row["variant"]] = {"values": values, "runs": row["runs"].split()}
+    return HEAD + (yaml.safe_dump(found, sort_keys=False) if found else "")
+
+
+def _measured(recipe: dict[str, Any] | None, score: str) -> str:
     if recipe is None:
         return ""
-    sides = "; ".join(f"{number} {of}".strip() for number, of in recipe["numbers"])
-    return f"{sides}: {recipe['difference']}"
+    if recipe["share"]:
+        return f"{recipe['difference'].lstrip('+')} % {score}, {recipe['counts']}"
+    sides = "; ".join(f"{of}: {number}" for number, of in recipe["numbers"])
+    return f"{sides}. Difference {recipe['difference']}; {recipe['counts']}"
 
+
+RECIPES = {
+    "published": "measured, with the paper's step sizes",
+    "chosen": "measured, with step sizes chosen",
+}
+"""Recipe → heading of its column."""
+
+SEARCH = "search"
+"""The study's search, in batches."""
+
+HEAD = "# Written by workflow/scripts/quote_results.py from results/reference/chosen.csv.\n"
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
@@ -105,6 +155,7 @@ def main() -> None:
     for name in PAGES:
         path = SUITE / name
         path.write_text(quoted(path.read_text(encoding="utf-8")), encoding="utf-8")
+    STUDIED.write_text(studied(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,12 @@ SWEEPS = {
 
 
 def swept(rows: Sequence[Row]) -> list[str]:
-    """The settings that both the paper and an experiment in batches vary."""
-    batch = {row["protocol"] for row in rows} == {"batch"}
-    return [name for name in curves_of(rows) if batch and name in SWEEPS]
+    """The settings that both the paper and an experiment with whole editors in batches vary."""
+    alike = all(
+        row["protocol"] == "batch" and row["edit_parts"] == row["train_parts"] == "all"
+        for row in rows
+    )
+    return [name for name in curves_of(rows) if alike and name in SWEEPS]
 
 
 @figure("Do {measures} go with {setting} as in the paper?", swept, {"": MEASURES})

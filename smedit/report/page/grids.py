@@ -15,7 +15,7 @@ from smedit.report.metrics import HEADLINE, METRICS, SCORES
 BESTS = dict.fromkeys(HEADLINE, "higher") | {"harm": "lower"}
 """Column → which of its values is marked, per model and dataset."""
 
-HIDDEN = {"experiment", "run", "identity", "engine"}
+HIDDEN = {"experiment", "run", "runs", "identity", "engine"}
 ENDS = ("_low", "_high")
 
 
