@@ -73,6 +73,7 @@ def write_page(config: Mapping[str, Any], out: Path) -> None:
         name=results.name,
         models=list(plan.models),
         datasets=list(plan.datasets),
+        measured=_places(tables["summary"]),
         done=sum(is_done(run, results) for run in plan.runs.values()),
         runs=len(plan.runs),
         verdicts=verdicts(tables["claims"]),
@@ -95,6 +96,12 @@ def write_page(config: Mapping[str, Any], out: Path) -> None:
 
 def _is_reported(row: Row) -> bool:
     return row.asked.measurement.rows == "eval"
+
+
+def _places(summary: pd.DataFrame) -> str:
+    """Which models are measured on which datasets, in words."""
+    of_model = summary.groupby("model", sort=False).dataset.unique()
+    return "; ".join(f"{model} on {' and '.join(names)}" for model, names in of_model.items())
 
 
 def _own(name: str) -> str:
