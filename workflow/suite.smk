@@ -28,9 +28,10 @@ from smedit.plan.jobs import (
     run_job,
 )
 from smedit.plan.plan import make_plan
+from smedit.report.collect import BENCHMARK
 from smedit.report.figures import CAPTIONS, SUFFIXES, figures_of
 from smedit.report.tables import TABLES
-from smedit.store.files import SUITE
+from smedit.store.files import SUITE, suite_path
 
 # The suite's folder. What a run reads of the suite lies there; models, results, figures and data lie
 # in the working folder, which may be another (--directory, --snakefile).

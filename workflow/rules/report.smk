@@ -5,6 +5,7 @@ rule tables_of_results:
     input:
         runs=[f"{RESULTS}/runs/{name}.json" for name in PLAN.runs],
         chosen=[f"{RESULTS}/chosen/{choice}.json" for choice in CHOICES],
+        times=[path for path in [suite_path(BENCHMARK)] if path.is_file()],
     output:
         [f"{RESULTS}/{table}.csv" for table in TABLES],
         f"{RESULTS}/tables.sha256",
