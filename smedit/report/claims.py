@@ -13,7 +13,8 @@ from smedit.report.quoted import quoted
 from smedit.report.sides import EACH, LOWER_IS_BETTER, PLACES, last_points, rules, selected, side
 from smedit.report.timed import TIMED, timed
 
-RECIPES = ("published", "chosen")
+HOW = {"published": "as published", "chosen": "with step sizes chosen"}
+RECIPES = tuple(HOW)
 Comparison = dict[str, Any]
 
 
@@ -208,10 +209,13 @@ def judged(
 
 
 def by_model(points: pd.DataFrame, asked: pd.DataFrame, claim: Mapping[str, Any]) -> str:
-    """The verdict that each model alone would give, in words; empty where one alone is asked.
+    """What each model alone says: the verdict, or what is settled of it; empty of one model.
 
-    It says whether models differ; and while a study is not whole, what those say that are.
+    It shows whether models differ; and while a study is not whole, what is known so far.
     """
+    words = {"shown": "appears", "slight": "appears, smaller", "absent": "does not appear"}
+    if claim.get("kept"):
+        words = {"shown": "kept", "absent": "not kept"}
     found = {}
     for model in asked.model.unique():
         mine, wanted = (table[table.model == model] for table in (points, asked))
@@ -224,9 +228,19 @@ def by_model(points: pd.DataFrame, asked: pd.DataFrame, claim: Mapping[str, Any]
             for recipe in RECIPES
             if recipe in claim
         }
-        if any(findings.values()):
-            found[model] = verdict(findings)
-    return "; ".join(f"{model}: {word}" for model, word in found.items()) if len(found) > 1 else ""
+        if not any(findings.values()):
+            continue
+        alone = verdict(findings)
+        known = {recipe: words[f] for recipe, f in findings.items() if f in words}
+        if alone != "not settled":
+            found[model] = alone
+        elif known:
+            found[model] = ", ".join(f"{word} {HOW[recipe]}" for recipe, word in known.items())
+        else:
+            found[model] = ""
+    if len(found) < 2:
+        return ""
+    return "; ".join(f"{model}: {said}" for model, said in found.items() if said)
 
 
 def primary(scores: pd.DataFrame, asked: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -165,7 +165,7 @@ def value_axis(panel: Axes, values: Sequence[float]) -> None:
 
 def _apart(ticks: Sequence[float], places: Sequence[float]) -> list[float]:
     """The last tick, and of the others those that are not too near to the next one shown."""
-    least, kept = (places[-1] - places[0]) / 10, [len(ticks) - 1]
+    least, kept = (places[-1] - places[0]) / 8, [len(ticks) - 1]
     for at in range(len(ticks) - 2, -1, -1):
         if places[kept[-1]] - places[at] > least:
             kept.append(at)

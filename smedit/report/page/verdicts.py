@@ -67,7 +67,8 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
 
 def _counts(row: Mapping[str, Any], recipe: str) -> str:
     """What a recipe's numbers are over, and the harm beside them."""
-    said = f"{int(row[f'{recipe}_settings'])} settings"
+    n_settings = int(row[f"{recipe}_settings"])
+    said = f"{n_settings} setting{'s' * (n_settings != 1)}"
     if _known(row[f"{recipe}_seeds"]):
         said = f"{int(row[f'{recipe}_seeds'])} seeds, {said}"
     if _known(row[f"{recipe}_models"]):
