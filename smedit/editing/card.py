@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 LICENCES = {
     "smollm2-135m": "apache-2.0",
@@ -13,6 +16,36 @@ LICENCES = {
     "llama-3-8b-instruct": "llama3",
 }
 """Model of the catalogue → its licence, as model cards name it."""
+
+
+def licence_of(name: str, spec: Mapping[str, Any]) -> str:
+    """The licence of a base model: of the catalogue's, or as the card in its folder names it.
+
+    Parameters
+    ----------
+    name, spec
+        The model, and its source.
+
+    Returns
+    -------
+    str
+        As model cards name it; empty if it is not known.
+    """
+    if name in LICENCES:
+        return LICENCES[name]
+    card = Path(spec.get("path", "")) / "README.md"
+    if "path" not in spec or not card.is_file():
+        return ""
+    head = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    if len(head) < 3 or head[0]:
+        return ""
+    try:
+        said = yaml.safe_load(head[1])
+    except yaml.YAMLError:
+        return ""
+    licence = said.get("license") if isinstance(said, dict) else None
+    return licence if isinstance(licence, str) else ""
+
 
 SHOWN = 50
 """Facts that a card lists; all stand in the notes beside it."""
@@ -29,7 +62,7 @@ def model_card(notes: Mapping[str, Any]) -> str:
     """
     base, how, facts = notes["base"], notes["how"], notes["facts"]
     spec, modules = base["spec"], notes["changed"]
-    licence = LICENCES.get(base["name"])
+    licence = licence_of(base["name"], spec)
     source = spec.get("repository") or base["name"]
     head = ["---", "tags: [knowledge-editing, smedit]", "library_name: transformers"]
     head += [f"base_model: {source}"] if "repository" in spec else []

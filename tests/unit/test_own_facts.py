@@ -16,6 +16,7 @@ import smedit
 from conftest import ARCHITECTURES, make_model, make_requests, tiny_tokenizer
 from smedit.cli import main
 from smedit.editing import editors, scoring, step_size
+from smedit.editing.card import licence_of
 from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
 from smedit.methods import rule_checksum
@@ -192,6 +193,21 @@ def test_what_a_card_says_was_measured(tmp_path):
     means = found.score().means.set_index("score")
     assert f"| efficacy | {means.before.efficacy:.1f} | {means.after.efficacy:.1f} | 2 |" in card
     assert f"| {FACTS[4].edit.text} | {FACTS[4].edit.answer} |" in card
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\nwords", "mit"),
+        ("---\nlicense: [a\n---\n", ""),
+        ("license: mit\n---\n---\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_card_has_the_licence_that_the_base_s_own_card_names(tmp_path, card, licence):
+    (tmp_path / "README.md").write_text(card)
+    assert licence_of("mine", {"source": "path", "path": str(tmp_path)}) == licence
+    assert licence_of("mine", {"source": "hub"}) == "" and licence_of("gemma-3-270m", {}) == "gemma"
 
 
 @pytest.mark.parametrize("method", ["SMEdit", "MALMEN", "MEND", "RLEdit", "UltraEdit", "FT-L"])
