@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -307,9 +308,13 @@ def chosen(found: Found) -> Iterator[Mapping[Any, Any]]:
 RUN_SETTINGS = list(declared(Settings))
 
 
-@table("run", *RUN_SETTINGS, "measurements", "seconds", "diverged", "identity", "engine")
+@table("run", *RUN_SETTINGS, "measurements", "whole", "seconds", "diverged", "identity", "engine")
 def runs(found: Found) -> Iterator[Mapping[str, Any]]:
-    """The index of all runs: what each was, how long it took, and by which engine's sources."""
+    """The index of all runs: what each was, how long it took, and by which engine's sources.
+
+    ``whole``: whether it was measured as often as is asked.
+    """
+    asked, measured = (Counter(row["run"] for row in rows) for rows in (found.asked, found.rows))
     engines = {found.results[name]["engine"] for name in _runs(found)}
     if len(engines) > 1:
         log.warning(
@@ -326,6 +331,7 @@ def runs(found: Found) -> Iterator[Mapping[str, Any]]:
             "run": name,
             **{key: settings[key] for key in RUN_SETTINGS},
             "measurements": len(result["evaluations"]),
+            "whole": measured[name] >= asked[name],
             "seconds": run_seconds(result),
             "diverged": result["diverged"],
             "identity": result["identity"],

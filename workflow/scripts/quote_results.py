@@ -35,13 +35,14 @@ def progress() -> str:
     """How much of the study is done."""
     runs = pd.read_csv(RESULTS / "runs.csv")
     planned = len(make_plan(completed(read_file(CONFIG), CONFIG.stem)).runs)
-    if len(runs) == planned:
+    done = int(runs.whole.sum())
+    if done == planned:
         return f"All {planned} runs are done."
     places = ", ".join(
         f"{model} on {dataset} {len(part)} ({_by_seed(part.seed)})"
         for (model, dataset), part in runs.groupby(["model", "dataset"])
     )
-    return f"{len(runs)} of {planned} runs are done, of {places}. This is what they show so far."
+    return f"{done} of {planned} runs are done, others in part: {places}. So far they show this."
 
 
 def _by_seed(seeds: pd.Series) -> str:
