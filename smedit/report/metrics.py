@@ -101,9 +101,13 @@ PHASES = {
 
 
 def is_headline(name: str, metric: str, score: str) -> bool:
-    """Whether a row of the scores table is the one that stands for a name of `HEADLINE`."""
-    if name == "agreement":
-        return score == "agreement"
+    """Whether a row of the scores table is the one that stands for a name.
+
+    A metric is stood for by its primary score, a score of `SCORES` by its values of edit prompts,
+    ``agreement`` of locality prompts.
+    """
+    if name in SCORES:
+        return score == name and metric == ("specificity" if name == "agreement" else "efficacy")
     return metric == name and score in (*PRIMARY, "nats")
 
 

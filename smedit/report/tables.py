@@ -211,7 +211,9 @@ def gains(found: Found) -> Iterator[Mapping[str, Any]]:
             before = {(e["metric"], e["score"]): e for e in theirs["points"][-1]["scores"]}
             for entry in ours["points"][-1]["scores"]:
                 named = {name: entry[name] for name in ("metric", "score")}
-                beside = before[entry["metric"], entry["score"]]
+                beside = before.get((entry["metric"], entry["score"]))
+                if beside is None:  # made before there was such a score
+                    continue
                 gain = statistics.paired_gain(entry["rows"], beside["rows"])
                 gain["gain"] = gain.pop("value")
                 yield place(row) | {"gain_of": gain_of, **named, **gain}

@@ -18,7 +18,7 @@ from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel
 from smedit.engine.self_test import WAYS, way_of
 from smedit.engine.tokenization import KnownTokens
-from smedit.errors import SettingError, UserError
+from smedit.errors import SettingError, UserError, shown
 from smedit.methods import load_method
 from smedit.models.model_sources import load_model, load_tokenizer, tried_way
 from smedit.plan.settings import PARTS
@@ -110,13 +110,19 @@ def rows_of(dataset: str, splits: Splits, split: str, count: int) -> Sequence[Ed
     Raises
     ------
     UserError
-        If there are fewer.
+        If there are fewer, or one that is to be trained on has no paraphrase.
     """
     rows = splits.parts[split]
     if len(rows) < count:
         raise UserError(
             f"dataset {dataset}: {count} rows of the {split} split are needed, there are "
             f"{len(rows)}{splits.why(split)}; use fewer or smaller batches"
+        )
+    bare = [row.edit.text for row in rows[:count] if split == "train" and not row.paraphrases]
+    if bare:
+        raise UserError(
+            f"dataset {dataset}: {len(bare)} of the {count} rows to train on have no paraphrase, "
+            f"which training needs ({shown(bare[0])} first); add some, or set train_on"
         )
     return rows[:count]
 

@@ -1,11 +1,14 @@
 """The command line: one clear line and status 2, no traceback, nothing half-written."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 from run_jobs import QA, call, frozen, make_freeze, make_job, run_job
 
+from conftest import make_requests
 from smedit.data.facts import Splits, Tally
 from smedit.data.readers import load_requests
 from smedit.data.row_counts import row_counts
@@ -56,6 +59,18 @@ def test_a_job_that_lacks_rows_says_what_was_left_out():
     splits = Splits((), (), (), left_out=(Tally("train", "subject of another split", rows=3),))
     message = r"are needed, there are 0 \(left out: 3 rows: subject of another split\); use fewer"
     with pytest.raises(UserError, match=message):
+        opening.rows_of("d", splits, "train", 3)
+
+
+def test_rows_without_a_paraphrase_are_edited_and_not_trained_on():
+    rows = tuple(replace(r, paraphrases=()) if i else r for i, r in enumerate(make_requests(3)))
+    splits = Splits(rows, (), rows)
+    assert (
+        opening.rows_of("d", splits, "eval", 3)
+        == opening.rows_of("d", splits, "train", 1) + rows[1:]
+    )
+    message = "dataset d: 2 of the 3 rows to train on have no paraphrase, which training needs ("
+    with pytest.raises(UserError, match=re.escape(message)):
         opening.rows_of("d", splits, "train", 3)
 
 

@@ -94,7 +94,7 @@ def test_what_varies_decides_which_figures_there_are(rows):
     names = figures_of(rows)
     of = {e: [n.partition("-")[2] for n in names if n.startswith(f"{e}-")] for e in ("many", "two")}
     assert of["many"] == [
-        *("beside-train_batches", "comparison", "comparison-scores"),
+        *("beside-train_batches", "comparison", "comparison-scores", "comparison-answers"),
         *("curve-train_batches", "curve-train_batches-scores"),
         *("gains", "gains-scores", "phases"),
     ]

@@ -20,7 +20,7 @@ from smedit.report.choose import choose, chosen_values
 from smedit.report.metrics import axis_label
 from smedit.report.show import show
 from smedit.report.tables import TABLES, Found, make
-from smedit.store.results import write_result
+from smedit.store.results import read_result, write_result
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -232,6 +232,21 @@ def test_gains_pair_what_differs_in_one_choice(tables):
     assert set(gains[gains.variant == "SMEdit"].gain_of) == {"norm in place of KL"}
 
 
+def test_results_without_a_new_score_have_no_gain_in_it(config):
+    plan = write(config)
+    lost = {n for n, run in plan.runs.items() if run.settings.bp_steps == 1}
+    for name in lost:
+        path = Path(config["results_dir"]) / f"runs/{name}.json"
+        result = read_result(path)
+        for at in (p for e in result["evaluations"] for p in e["points"]):
+            at["scores"] = [s for s in at["scores"] if s["score"] != "exact_match"]
+        write_result(result, path)
+    collect.write_tables(config)
+    gains = pd.read_csv(Path(config["results_dir"]) / "gains.csv")
+    of = gains[gains.gain_of == "second step"].score.unique()
+    assert "accuracy" in of and "exact_match" not in of
+
+
 def test_times_memory_training_and_the_index(tables):
     timings = tables["timings"]
     step = timings[(timings.per == "training step") & (timings.phase == "trace")]
@@ -357,5 +372,5 @@ def test_show(results, capsys):
 
 
 def test_a_score_that_is_not_declared_is_called_by_its_name():
-    assert axis_label("first_token") == "first token (%)"
+    assert axis_label("no_such_score") == "no such score (%)"
     assert axis_label("exact_match") == "exact match (%) ↑"

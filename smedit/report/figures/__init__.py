@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from smedit.plan.settings import all_settings
+from smedit.report.metrics import SCORES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,10 +79,15 @@ class Kind:
     def asks(self, drawing: Drawing) -> str:
         """The question of one figure."""
         label = all_settings()[drawing.setting].label if drawing.setting else ""
-        *others, last = drawing.measures
+        *others, last = map(_called, drawing.measures)
         measures = f"{', '.join(others)} and {last}" if others else last
-        first = drawing.measures[0]
+        first = _called(drawing.measures[0])
         return self.question.format(setting=label, measures=measures, first=first)
+
+
+def _called(measure: str) -> str:
+    """What a measure is called within a sentence."""
+    return SCORES[measure].label if measure in SCORES else measure
 
 
 KINDS: dict[str, Kind] = {}

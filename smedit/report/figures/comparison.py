@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smedit.report.figures import Drawing, Drawn, figure, scales
+from smedit.report.figures import VIEWS, Drawing, Drawn, figure, scales
 from smedit.report.figures.captions import caption
 from smedit.report.figures.dots import Dots, dots
 from smedit.report.figures.draw import CannotDrawError
@@ -17,7 +17,11 @@ BEYOND = (
 )
 
 
-@figure("Which variant is best in {measures}?", several_variants)
+ANSWERS = {"answers": ("exact_match", "agreement", "generated")}
+"""Whether the order stays under other scores. What no run was asked for gets no panel."""
+
+
+@figure("Which variant is best in {measures}?", several_variants, {**VIEWS, **ANSWERS})
 def comparison(drawing: Drawing) -> Drawn:
     """One dot per variant."""
     by = ["place", "line", "name", "mark"]
@@ -28,7 +32,7 @@ def comparison(drawing: Drawing) -> Drawn:
         raise CannotDrawError("no measurement was finished")
     before = means(table[table.stage == 0], ["place", "name"])
     scale = {}
-    for name in drawing.measures:
+    for name in (name for name in drawing.measures if (found.name == name).any()):
         mine, reference = found[found.name == name], before[before.name == name]
         ends = [*mine.low, *mine.high]
         scale[name] = scales.of(name, [*mine.value, *reference.value], ends)

@@ -29,7 +29,7 @@ def measured(drawing: Drawing) -> pd.DataFrame:
     ``place`` (model and dataset) and ``last`` (whether it is the last point of its measurement).
     """
     scores = drawing.tables["scores"]
-    scores = scores[(scores["rows"] == "eval") & scores.scope.isin(["all", "text"])]
+    scores = scores[(scores["rows"] == "eval") & scores.scope.isin(["all", "text", "sample"])]
     pairs = list(zip(scores.metric, scores.score, strict=True))
     parts = [
         scores[[is_headline(name, *pair) for pair in pairs]].assign(name=name)
