@@ -46,7 +46,7 @@ def choose(search: Search, results: Mapping[str, Result]) -> pd.DataFrame:
             tried.setdefault(tuple(point.values.items()), []).append(point)
         if len(tried) == 1:  # nothing to choose: whoever asks has this value
             continue
-        mine = []
+        mine: list[dict[str, Any]] = []
         for values, members in tried.items():
             measured = [_measured(search, results[p.run], p) for p in members]
             mine.append(

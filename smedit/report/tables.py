@@ -253,9 +253,9 @@ def timings(found: Found) -> Iterator[Mapping[str, Any]]:
         where, steps = place(row), result["training"]
         batches = [[s["seconds"] for s in same] for _, same in groupby(steps, itemgetter("batch"))]
         for phase in sorted({phase for step in steps for phase in step["seconds"]}):
-            spent = [fmean(s.get(phase, 0.0) for s in batch) for batch in batches]
+            each = [fmean(s.get(phase, 0.0) for s in batch) for batch in batches]
             per = {"phase": phase, "per": "training step"}
-            yield where | per | {"seconds": median(spent), "n": len(steps)}
+            yield where | per | {"seconds": median(each), "n": len(steps)}
         done = evaluation["points"][-1]["batches"]
         for phase, spent in evaluation["seconds"].items() if done else ():
             per = {"phase": phase, "per": "edited batch"}
