@@ -188,13 +188,9 @@ def judged(
     for name, claim in rules()["claims"].items():
         score, kept = claim.get("score", ""), claim.get("kept", False)
         row: dict[str, Any] = {"id": name, "claim": claim["claim"], "where": claim["where"]}
-        findings = {}
-        for recipe in [recipe for recipe in RECIPES if recipe in claim]:
-            if score in TIMED:
-                found = timed(benchmark, score)
-            else:
-                found = compared(points, asked, claim[recipe], score)
-            findings[recipe] = finding(found, margin_of(score), kept)
+        measured = _measured(points, asked, benchmark, claim)
+        findings = _findings(measured, claim)
+        for recipe, found in measured.items():
             row[f"{recipe}_finding"] = findings[recipe]
             worst = found[0] if found else {}
             row |= {f"{recipe}_{k}": v for k, v in worst.items() if k not in ("pairs", "complete")}
@@ -208,6 +204,30 @@ def judged(
         yield row | {"verdict": verdict(findings), "quoted": quoted(claim)}
 
 
+def _measured(
+    points: pd.DataFrame,
+    asked: pd.DataFrame,
+    benchmark: pd.DataFrame | None,
+    claim: Mapping[str, Any],
+) -> dict[str, list[Comparison]]:
+    """Recipe that the claim has → its comparisons."""
+    score = claim.get("score", "")
+    return {
+        recipe: timed(benchmark, score)
+        if score in TIMED
+        else compared(points, asked, claim[recipe], score)
+        for recipe in RECIPES
+        if recipe in claim
+    }
+
+
+def _findings(
+    measured: Mapping[str, Sequence[Comparison]], claim: Mapping[str, Any]
+) -> dict[str, str]:
+    margin, kept = margin_of(claim.get("score", "")), claim.get("kept", False)
+    return {recipe: finding(found, margin, kept) for recipe, found in measured.items()}
+
+
 def by_model(points: pd.DataFrame, asked: pd.DataFrame, claim: Mapping[str, Any]) -> str:
     """What each model alone says: the verdict, or what is settled of it; empty of one model.
 
@@ -219,15 +239,7 @@ def by_model(points: pd.DataFrame, asked: pd.DataFrame, claim: Mapping[str, Any]
     found = {}
     for model in asked.model.unique():
         mine, wanted = (table[table.model == model] for table in (points, asked))
-        findings = {
-            recipe: finding(
-                compared(mine, wanted, claim[recipe], claim["score"]),
-                margin_of(claim["score"]),
-                claim.get("kept", False),
-            )
-            for recipe in RECIPES
-            if recipe in claim
-        }
+        findings = _findings(_measured(mine, wanted, None, claim), claim)
         if not any(findings.values()):
             continue
         alone = verdict(findings)
