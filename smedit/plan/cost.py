@@ -27,7 +27,7 @@ TRAINED = {"norm": 2.25, "kl": 3.0, "none": 1.75}
 """Units of a request in one training step, by locality loss."""
 
 IN_SEQUENCE = 2.0
-"""How much longer measuring takes along a stream, where no batch is traced twice."""
+"""How much longer measuring takes along a stream, as fitted to the jobs of a default run."""
 
 SCORED, HELD_OUT, GENERATED = 1.3, 70, 10
 """Units of a request's scores, of the held-out text, and of an answer by greedy decoding."""
