@@ -17,6 +17,7 @@ from smedit.editing.defaults import HARM_AT_MOST
 from smedit.editing.scoring import Harm, Scored
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.errors import DivergedError
+from smedit.report.bound import best_within
 
 log = logging.getLogger("smedit")
 
@@ -124,8 +125,11 @@ def choose_step_size(
         left -= bool(above)
     if all(each.harm == math.inf for each in listed):
         raise DivergedError("no step size gives finite numbers; train the editor with a smaller lr")
-    good = [each for each in listed if each.harm <= harm_at_most]
-    if good:
-        return max(good, key=lambda each: (each.objective, -each.harm)), listed
-    log.warning("no step size keeps harm within %g; the least harmful one is taken", harm_at_most)
-    return min(listed, key=lambda each: each.harm), listed
+    order = sorted(listed, key=lambda each: each.harm)
+    best = best_within([t.objective for t in order], [t.harm for t in order], harm_at_most)
+    chosen = order[best]
+    if chosen.harm > harm_at_most:
+        log.warning(
+            "no step size keeps harm within %g; the least harmful one is taken", harm_at_most
+        )
+    return chosen, listed

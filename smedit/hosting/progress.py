@@ -212,7 +212,9 @@ def line(progress: Progress, now: float | None = None) -> str:
     """What a person reads."""
     now = time.time() if now is None else now
     left = progress.seconds_left(now)
-    words = f"{in_words(left)} left" if left is not None else "time left: known once a run is done"
+    words = "time left: known once the next run is done"
+    if left is not None:
+        words = f"{in_words(left)} left"
     return (
         f"{progress.done} of {progress.all} runs done; "
         f"{100 * progress.share(now):.0f} % of the work; {words}"

@@ -122,7 +122,7 @@ def test_until_a_run_has_ended_no_time_is_told():
     assert far.seconds_left(0) is None
     far.start(1, 0)
     assert progress.line(far, 5) == (
-        "3 of 5 runs done; 25 % of the work; time left: known once a run is done"
+        "3 of 5 runs done; 25 % of the work; time left: known once the next run is done"
     )
     far.end(1, 200)
     assert progress.line(far, 200) == "4 of 5 runs done; 50 % of the work; about 3 minutes left"

@@ -50,16 +50,32 @@ def _by_seed(seeds: pd.Series) -> str:
     return ", ".join(f"seed {seed}: {n}" for seed, n in counts.items())
 
 
-def claims(tested_only: bool) -> str:
+def verdicts_in_short() -> str:
+    """Verdict → the claims that have it, each with its measured difference."""
+    found: dict[str, list[str]] = {}
+    for each in verdicts(pd.read_csv(RESULTS / "claims.csv")):
+        claim = each["claim"].rstrip(".")
+        if each["recipes"]:
+            recipe = list(each["recipes"].values())[-1]
+            claim += f" [{recipe['difference']} {recipe['unit']}]"
+        found.setdefault(_verdict(each), []).append(claim)
+    last = "**not settled**", "**not tested here**"
+    order = sorted(found, key=lambda said: (said in last, "not settled" in said))
+    return "\n".join(f"- {said}: {'; '.join(found[said])}." for said in order)
+
+
+def _verdict(each: dict[str, Any]) -> str:
+    alone = f" ({each['by_model']})" if each["by_model"] else ""
+    return f"**{each['verdict']}**{alone}"
+
+
+def claims() -> str:
     """The verdicts as a table."""
     rows = []
     for each in verdicts(pd.read_csv(RESULTS / "claims.csv")):
-        if tested_only and not each["recipes"]:
-            continue
-        alone = f" ({each['by_model']})" if each["by_model"] else ""
         row = {
             "claim": each["claim"],
-            "verdict": f"**{each['verdict']}**{alone}",
+            "verdict": _verdict(each),
             "the paper's own": each["quoted"],
         }
         for recipe, heading in RECIPES.items():
@@ -132,9 +148,9 @@ HEAD = "# Written by workflow/scripts/quote_results.py from results/reference/ch
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
-    "tested claims": lambda: claims(tested_only=True),
+    "verdicts": verdicts_in_short,
     "within the budget": at_budget,
-    "claims": lambda: claims(tested_only=False),
+    "claims": claims,
 }
 """Name → what stands there."""
 

@@ -56,6 +56,7 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     return {
         "numbers": numbers,
         "share": unit == "share",
+        "unit": "%" if unit == "share" else unit,
         "difference": f"{value:+.{digits}f}{interval}",
         "counts": _counts(row, recipe),
         "x": _x(value, unit),
