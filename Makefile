@@ -70,9 +70,9 @@ lint: $(BIN)/.installed
 docs: $(BIN)/.installed
 	sphinx-build -W -q -E --keep-going -b html docs build/docs
 
-# Two processes of tests side by side, as most tests use one core; each one's output at its end.
-test: lint
-	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-parts test-runs
+# Two side by side, as most of it uses one core; each one's output at its end.
+test: $(BIN)/.installed
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-parts lint test-runs
 
 test-parts: $(BIN)/.installed
 	pytest --ignore=tests/workflow
