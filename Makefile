@@ -3,8 +3,6 @@
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?= config/config.yaml
-MEMORY_MB ?= $(shell $(PYTHON) -c 'import os; print(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6)')
-OPTIONS = --cores $(CORES) --resources mem_mb=$(MEMORY_MB)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -14,8 +12,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help:
 	@echo "make install     the environment in .venv; then: . .venv/bin/activate"
 	@echo "make plan        what make reproduce would run, and about how long"
-	@echo "make reproduce   all tables and figures of the default configuration"
-	@echo "make report      the report of what is done so far; CONFIG=FILE of another configuration"
+	@echo "make reproduce   tables, figures and report of the default configuration, or of CONFIG=FILE"
+	@echo "make report      the report of what is done so far; or of CONFIG=FILE"
 	@echo "make smoke       the same workflow on tiny models, in a few minutes"
 	@echo "make clean       remove what runs have made: results and figures that git does not keep; models stay"
 	@echo "make bench       the engine's plain path against its fast one, scaling, streams; on two idle cores"
@@ -44,17 +42,17 @@ plan: $(BIN)/.installed
 	smedit check $(CONFIG)
 
 reproduce: $(BIN)/.installed
-	snakemake reproduce $(OPTIONS)
+	snakemake reproduce --cores $(CORES) --configfile $(CONFIG)
 
 smoke: $(BIN)/.installed
-	snakemake smoke $(OPTIONS)
+	snakemake smoke --cores $(CORES)
 
 clean: $(BIN)/.installed
 	python -m smedit.hosting.clean
 
 # Measured anew each time, unlike anything else: the numbers are those of this machine as it is now.
 bench bench-gpu: $(BIN)/.installed
-	snakemake $(subst -,_,$@) --snakefile workflow/benchmark.smk --forcerun measure $(OPTIONS)
+	snakemake $(subst -,_,$@) --snakefile workflow/benchmark.smk --forcerun measure --cores $(CORES)
 	cat results/$(@:bench%=benchmark%).txt
 
 lint: $(BIN)/.installed

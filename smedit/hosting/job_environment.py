@@ -18,6 +18,11 @@ KEPT_MEMORY = (
 filled again; with this, glibc keeps them."""
 
 
+def machine_memory_mb() -> int:
+    """All memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
+
+
 def prepare(gpus: int | str | None) -> None:
     """Set the variables; what the user has set for memory stays.
 

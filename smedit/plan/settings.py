@@ -454,7 +454,8 @@ class Machine:
     )
     memory_mb: int = setting(
         "memory",
-        "what a job that opens a model asks for; `make` runs only as many at once as memory allows",
+        "what a job that opens a model asks for; side by side run as many as the machine's memory "
+        "has room for",
         default=4000,
         unit="MB",
         least=1,

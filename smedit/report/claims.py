@@ -70,6 +70,7 @@ def compare(
         "smallest_effect": statistics.smallest_effect(by_seed.tolist()),
         "a_harm": harms[0],
         "b_harm": harms[1],
+        "before": _before(points, a_is, both, score),
         "a_unedited": both.unedited_a.astype(bool).mean(),
         "b_unedited": both.unedited_b.astype(bool).mean(),
         "pairs": both.difference.tolist(),
@@ -78,6 +79,13 @@ def compare(
 
 def _harm(points: pd.DataFrame, of: Mapping[str, Any], places: pd.DataFrame) -> float:
     return side(points, of, "harm").merge(places[EACH], on=EACH).value.mean()
+
+
+def _before(points: pd.DataFrame, of: Mapping[str, Any], places: pd.DataFrame, score: str) -> float:
+    """The unedited model's score there."""
+    first = points[(points.stage == 0) & (points["rows"] == "eval") & (points.name == score)]
+    first = first[first.run.isin(selected(points, of).run)]
+    return first.drop_duplicates(EACH).merge(places[EACH], on=EACH).value.mean()
 
 
 def compared(

@@ -18,12 +18,15 @@ class Measure(NamedTuple):
         ``higher``, ``lower``, or empty.
     definition
         One sentence.
+    on
+        Of a score: the metric whose prompts stand for it.
     """
 
     label: str
     unit: str
     better: str
     definition: str
+    on: str = "efficacy"
 
 
 METRICS = {
@@ -74,6 +77,7 @@ SCORES = {
         "%",
         "higher",
         "Answer positions whose argmax is the unedited model's; 100 % before any edit.",
+        on="specificity",
     ),
     "generated": Measure(
         "generated", "%", "higher", "Greedy decoding begins with the answer (on a sample)."
@@ -103,11 +107,11 @@ PHASES = {
 def is_headline(name: str, metric: str, score: str) -> bool:
     """Whether a row of the scores table is the one that stands for a name.
 
-    A metric is stood for by its primary score, a score of `SCORES` by its values of edit prompts,
-    ``agreement`` of locality prompts.
+    A metric is stood for by its primary score, a score of `SCORES` by its values on the prompts
+    that it names.
     """
     if name in SCORES:
-        return score == name and metric == ("specificity" if name == "agreement" else "efficacy")
+        return (metric, score) == (SCORES[name].on, name)
     return metric == name and score in (*PRIMARY, "nats")
 
 

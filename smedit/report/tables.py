@@ -443,7 +443,7 @@ CLAIMS = [
     f"{recipe}_{key}"
     for recipe in claims_module.RECIPES
     for key in (
-        *("a_is", "a", "b_is", "b", "difference", "low", "high", "seeds", "settings"),
+        *("a_is", "a", "b_is", "b", "before", "difference", "low", "high", "seeds", "settings"),
         *("smallest_effect", "a_harm", "b_harm", "a_unedited", "b_unedited", "models", "finding"),
     )
 ]
@@ -462,7 +462,19 @@ def claims(found: Found) -> Iterator[Mapping[str, Any]]:
 
 
 @table(
-    *("experiment", "variant", "than", "a", "b", "difference", "low", "high", "seeds", "settings"),
+    *(
+        "experiment",
+        "variant",
+        "than",
+        "a",
+        "b",
+        "before",
+        "difference",
+        "low",
+        "high",
+        "seeds",
+        "settings",
+    ),
     *("smallest_effect", "a_harm", "b_harm", "a_unedited", "b_unedited", "complete"),
     *("p", "p_holm"),
 )

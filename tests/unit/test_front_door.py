@@ -12,7 +12,8 @@ from smedit.report.metrics import METRICS, SCORES
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / "config/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
@@ -48,8 +49,18 @@ def test_the_glossary_has_every_metric_and_score():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_points_at_a_file(page):
     links = LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
-    paths = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
-    assert [path for path in paths if not (page.parent / path).exists()] == []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if not re.match(r"[a-z]+:", link):
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page):
+    """Where links into a page may lead: its headings, as hosting sites name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+import yte
 
 from smedit.errors import UserError
 from smedit.hosting import gpu_slots
@@ -141,3 +143,10 @@ def test_what_is_no_number_and_what_is_no_command_are_named(monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", ["gpu_slots", "1", "no-such-command"])
     assert gpu_slots.main() == 2
     assert capsys.readouterr().err == "error: no-such-command: there is no such command\n"
+
+
+def test_jobs_side_by_side_share_the_memory_of_the_machine(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["snakemake"])
+    text = (ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8")
+    (said,) = yte.process_yaml(text)["resources"]
+    assert said == f"mem_mb={psutil.virtual_memory().total // 10**6}"

@@ -51,17 +51,18 @@ def _by_seed(seeds: pd.Series) -> str:
 
 
 def verdicts_in_short() -> str:
-    """Verdict → the claims that have it, each with its measured difference."""
-    found: dict[str, list[str]] = {}
+    """The claims with their verdicts and measured differences, what is settled first."""
+    lines = []
     for each in verdicts(pd.read_csv(RESULTS / "claims.csv")):
-        claim = each["claim"].rstrip(".")
+        measured = ""
         if each["recipes"]:
             recipe = list(each["recipes"].values())[-1]
-            claim += f" [{recipe['difference']} {recipe['unit']}]"
-        found.setdefault(_verdict(each), []).append(claim)
-    last = "**not settled**", "**not tested here**"
-    order = sorted(found, key=lambda said: (said in last, "not settled" in said))
-    return "\n".join(f"- {said}: {'; '.join(found[said])}." for said in order)
+            less = f"{each['less']} " if each["kept"] else ""
+            measured = f"{less}{recipe['difference']} {recipe['unit']}"
+        place = ("not tested" in each["verdict"], "not settled" in each["verdict"], not measured)
+        lines.append((place, f"| {each['claim']} | {_verdict(each)} | {measured} |"))
+    ordered = [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+    return "\n".join(["| claim | verdict | measured |", "| --- | --- | --- |", *ordered])
 
 
 def _verdict(each: dict[str, Any]) -> str:
@@ -79,7 +80,7 @@ def claims() -> str:
             "the paper's own": each["quoted"],
         }
         for recipe, heading in RECIPES.items():
-            row[heading] = _measured(each["recipes"].get(recipe), each["score"])
+            row[heading] = _measured(each["recipes"].get(recipe), each["score"], each["less"])
         rows.append(row)
     used = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [used, ["---"] * len(used), *([row[name] for name in used] for row in rows)]
@@ -126,13 +127,13 @@ def studied() -> str:
     return HEAD + (yaml.safe_dump(found, sort_keys=False) if found else "")
 
 
-def _measured(recipe: dict[str, Any] | None, score: str) -> str:
+def _measured(recipe: dict[str, Any] | None, score: str, less: str) -> str:
     if recipe is None:
         return ""
     if recipe["share"]:
         return f"{recipe['difference'].lstrip('+')} % {score}, {recipe['counts']}"
     sides = "; ".join(f"{of}: {number}" for number, of in recipe["numbers"])
-    return f"{sides}. Difference {recipe['difference']}; {recipe['counts']}"
+    return f"{sides}. {less.capitalize()} {recipe['difference']}; {recipe['counts']}"
 
 
 RECIPES = {

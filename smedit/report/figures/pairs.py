@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from smedit.plan.settings import all_settings
@@ -14,11 +17,16 @@ from smedit.report.figures.sheet import entries_of
 from smedit.report.figures.style import COLORS
 from smedit.report.figures.vary import pairs_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LOOKS = (
     {"marker": "o", "markerfacecolor": "white"},
     {"marker": "D", "markerfacecolor": COLORS[0]},
 )
 """Of the smaller and of the larger value."""
+
+JOINED = "A bar joins the two means of a variant; intervals are in the tables."
 
 
 @figure("What does another {setting} change in {measures}?", pairs_of)
@@ -33,15 +41,38 @@ def pairs(drawing: Drawing) -> Drawn:
     if points.empty:
         raise CannotDrawError(f"no measurement at any {label} was finished")
     before = means(table[table.stage == 0], ["place", "name"])
+    picture = two_dots(points, before, list(method_of(table)), drawing.measures, label)
+    return Drawn(picture, caption("After the last step.", points, fixed, JOINED))
+
+
+def two_dots(
+    points: pd.DataFrame,
+    before: pd.DataFrame,
+    order: Sequence[str],
+    measures: Sequence[str],
+    label: str,
+) -> Figure:
+    """Draw points that have a place, a line, a name and a mark, of which there are at most two.
+
+    Parameters
+    ----------
+    points, before
+        Means, and those of the unedited model; see `smedit.report.figures.points.means`.
+    order
+        The lines, from top to bottom.
+    measures
+        Names of what is shown.
+    label
+        What a mark is a value of.
+    """
     scale = {}
-    for name in drawing.measures:
+    for name in measures:
         reference = before[before.name == name]
         scale[name] = scales.of(name, [*points[points.name == name].value, *reference.value], [])
     shared = {"color": COLORS[0], "markeredgecolor": COLORS[0], "linestyle": "", "markersize": 5.5}
     values = sorted(set(points.mark))
     marks = {value: shared | LOOKS[min(at, 1)] for at, value in enumerate(values)}
-    order = list(method_of(table))
-    picture = dots(
+    return dots(
         Dots(
             points=points,
             order=order,
@@ -55,7 +86,3 @@ def pairs(drawing: Drawing) -> Drawn:
             ),
         )
     )
-    return Drawn(picture, caption("After the last step.", points, fixed, BARS))
-
-
-BARS = "A bar joins the two means of a variant; intervals are in the tables."

@@ -9,7 +9,9 @@ from smedit.report.figures import Drawing, Drawn, Row, figure
 from smedit.report.figures.captions import caption
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.lines import lines
+from smedit.report.figures.pairs import JOINED, two_dots
 from smedit.report.figures.points import at_last_values, means, measured, method_of
+from smedit.report.figures.vary import LINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +40,12 @@ def retention(drawing: Drawing) -> Drawn:
         panel.set_xlim(0, 1.05 * ticks[-1])
         panel.set_xticks([0, *ticks][:: -(-len(ticks) // 6)])
 
-    picture = lines(points, before, method_of(table), drawing.measures, axis, "requests edited")
-    what = "All requests edited so far; the unedited model's level is over all of the stream's. "
-    what += "A line that ends early diverged there."
+    methods, label = method_of(table), "requests edited"
+    what = "All requests edited so far; the unedited model's level is over all of the stream's."
+    if len(ticks) < LINE:
+        marked = points.rename(columns={"x": "mark"})
+        picture = two_dots(marked, before, list(methods), drawing.measures, label)
+        return Drawn(picture, caption(what, points, fixed, JOINED))
+    picture = lines(points, before, methods, drawing.measures, axis, label)
+    what += " A line that ends early diverged there."
     return Drawn(picture, caption(what, points, fixed))

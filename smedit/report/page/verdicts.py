@@ -40,7 +40,8 @@ def _entry(row: Mapping[str, Any]) -> dict[str, Any]:
         "quoted": row["quoted"] if _known(row["quoted"]) else "",
         "score": _said(str(row["score"])),
         "recipes": recipes,
-        "kept": row["kept"] is True or str(row["kept"]) == "True",
+        "less": _less(row, unit),
+        "kept": str(row["kept"]) == "True",
         "zero": _x(0.0, unit),
         "margin": _x(float(row["margin"]), unit),
     }
@@ -66,6 +67,13 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     }
 
 
+def _less(row: Mapping[str, Any], unit: str) -> str:
+    """What the first side less the second one is called."""
+    if str(row["kept"]) != "True":
+        return "difference"
+    return "more harm" if unit == "nats" else "loss"
+
+
 def _counts(row: Mapping[str, Any], recipe: str) -> str:
     """What a recipe's numbers are over, and the harm beside them."""
     n_settings = int(row[f"{recipe}_settings"])
@@ -74,6 +82,8 @@ def _counts(row: Mapping[str, Any], recipe: str) -> str:
         said = f"{int(row[f'{recipe}_seeds'])} seeds, {said}"
     if _known(row[f"{recipe}_models"]):
         said += f" ({row[f'{recipe}_models']})"
+    if _known(row[f"{recipe}_before"]) and row["score"] != "harm":
+        said += f"; unedited {row[f'{recipe}_before']:.0f}"
     if _known(row[f"{recipe}_a_harm"]) and row["score"] != "harm":
         harms = " and ".join(f"{row[f'{recipe}_{k}_harm']:.2f}" for k in "ab")
         said += f"; harm {harms} nats"
