@@ -20,7 +20,7 @@ from smedit.errors import with_status
 from smedit.methods import known_methods
 from smedit.plan.config import completed
 from smedit.plan.config_files import read_file
-from smedit.plan.plan import make_plan
+from smedit.plan.plan import Plan, make_plan
 from smedit.report.page.verdicts import verdicts
 from smedit.report.sides import rules
 
@@ -33,21 +33,32 @@ STUDIED = SUITE / "smedit/editing" / FILE
 
 def progress() -> str:
     """How much of the study is done."""
-    runs = pd.read_csv(RESULTS / "runs.csv")
-    planned = len(make_plan(completed(read_file(CONFIG), CONFIG.stem)).runs)
-    done = int(runs.whole.sum())
+    runs, plan = pd.read_csv(RESULTS / "runs.csv"), _plan()
+    planned, done = len(plan.runs), int(runs.whole.sum())
     if done == planned:
         return f"All {planned} runs are done."
-    places = ", ".join(
-        f"{model} on {dataset} {len(part)} ({_by_seed(part.seed)})"
-        for (model, dataset), part in runs.groupby(["model", "dataset"])
+    begun = ", ".join(f"{model} {int((runs.model == model).sum())}" for model in plan.models)
+    return (
+        f"{done} of {planned} runs are complete, {len(runs) - done} in part (by model: {begun}). "
+        "So far they show this."
     )
-    return f"{done} of {planned} runs are done, others in part: {places}. So far they show this."
 
 
-def _by_seed(seeds: pd.Series) -> str:
-    counts = seeds.value_counts().sort_index()
-    return ", ".join(f"seed {seed}: {n}" for seed, n in counts.items())
+def questions() -> str:
+    """What each experiment asks, and how much of it is measured."""
+    asked = pd.DataFrame(_plan().resolved())
+    asked = asked[asked["rows"] == "eval"].groupby("experiment", sort=False).size()
+    seeds = pd.read_csv(RESULTS / "summary.csv").groupby("experiment").seeds.sum()
+    texts = read_file(CONFIG)["experiments"]
+    lines = ["| experiment | what it asks | measured |", "| --- | --- | --- |"]
+    for name, n in asked.items():
+        done = int(seeds.get(name, 0))
+        lines.append(f"| `{name}` | {texts[name].get('question', '')} | {done / n:.0%} of {n} |")
+    return "\n".join(lines)
+
+
+def _plan() -> Plan:
+    return make_plan(completed(read_file(CONFIG), CONFIG.stem))
 
 
 def verdicts_in_short() -> str:
@@ -149,6 +160,7 @@ HEAD = "# Written by workflow/scripts/quote_results.py from results/reference/ch
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
+    "questions": questions,
     "verdicts": verdicts_in_short,
     "within the budget": at_budget,
     "claims": claims,

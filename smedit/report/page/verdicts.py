@@ -54,6 +54,8 @@ def _recipe(row: Mapping[str, Any], recipe: str, unit: str) -> dict[str, Any]:
     numbers = [(f"{value:.0f} %", "")]
     if unit != "share":
         numbers = [(f"{row[f'{recipe}_{k}']:.{digits}f}", row[f"{recipe}_{k}_is"]) for k in "ab"]
+    if unit == "points" and _known(row[f"{recipe}_before"]):
+        numbers.append((f"{row[f'{recipe}_before']:.0f}", "unedited"))
     return {
         "numbers": numbers,
         "share": unit == "share",
@@ -82,8 +84,6 @@ def _counts(row: Mapping[str, Any], recipe: str) -> str:
         said = f"{int(row[f'{recipe}_seeds'])} seeds, {said}"
     if _known(row[f"{recipe}_models"]):
         said += f" ({row[f'{recipe}_models']})"
-    if _known(row[f"{recipe}_before"]) and row["score"] != "harm":
-        said += f"; unedited {row[f'{recipe}_before']:.0f}"
     if _known(row[f"{recipe}_a_harm"]) and row["score"] != "harm":
         harms = " and ".join(f"{row[f'{recipe}_{k}_harm']:.2f}" for k in "ab")
         said += f"; harm {harms} nats"
