@@ -215,10 +215,8 @@ def line(progress: Progress, now: float | None = None) -> str:
     words = "time left: known once the next run is done"
     if left is not None:
         words = f"{in_words(left)} left"
-    return (
-        f"{progress.done} of {progress.all} runs done; "
-        f"{100 * progress.share(now):.0f} % of the work; {words}"
-    )
+    runs = f"{progress.done} of {progress.all} runs done; " if progress.all else ""
+    return f"{runs}{100 * progress.share(now):.0f} % of the work; {words}"
 
 
 def in_words(seconds: float) -> str:

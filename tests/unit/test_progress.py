@@ -227,3 +227,9 @@ def test_a_line_of_progress_after_a_job_but_not_after_each(printed, monkeypatch)
 def test_a_broken_record_stops_nothing(printed):
     said = printed(BEGUN, ("", logging.ERROR, {"event": LogEvent.JOB_ERROR}), ("a", 40, {}))
     assert said.endswith("a\n")
+
+
+def test_where_no_run_is_to_do_none_is_counted():
+    far = Progress({1: Piece("prepare_model", ("prepare_model",), 10, "")}, 0, 1)
+    far.start(1, 0)
+    assert progress.line(far, 5).startswith("50 % of the work; ")
