@@ -76,6 +76,8 @@ def pack(
 def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
     """Write the results that archives hold and the folder lacks, with the time that is given there.
 
+    What comes from an older archive, and stands in a newer one with more, is written anew.
+
     Parameters
     ----------
     results
@@ -97,7 +99,8 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
     latest = dict(_archived(results))
     for name, text in latest.items():
         out = folder / name
-        if not out.exists() and wanted(out.stem, text):
+        stale = unpacked(out) and out.read_bytes() != text
+        if (stale or not out.exists()) and wanted(out.stem, text):
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(out) as part:
                 part.write_bytes(text)

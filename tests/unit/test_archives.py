@@ -1,5 +1,6 @@
 """Results that a repository keeps in archives."""
 
+import os
 import tarfile
 
 import pytest
@@ -53,6 +54,21 @@ def test_the_latest_of_a_result_counts_and_who_asks_may_refuse(tmp_path):
     assert unpack(tmp_path, lambda name, text: b"1" in text.split(b"checksums")[0]) == 0
     assert unpack(tmp_path, lambda name, text: name == "a") == 1
     assert read_result(tmp_path / "runs/a.json") == made(2)
+
+
+def test_a_newer_archive_takes_the_place_of_what_an_older_one_gave(tmp_path):
+    make_result(tmp_path, "a", 1)
+    packed(tmp_path)
+    remove_runs(tmp_path)
+    assert unpack(tmp_path, lambda name, text: True) == 1
+    there = (tmp_path / "runs/a.json").read_bytes()
+    make_result(tmp_path, "a", 2)
+    packed(tmp_path)
+    (tmp_path / "runs/a.json").write_bytes(there)
+    os.utime(tmp_path / "runs/a.json", (0, 0))
+    assert unpack(tmp_path, lambda name, text: True) == 1
+    assert read_result(tmp_path / "runs/a.json") == made(2)
+    assert unpack(tmp_path, lambda name, text: True) == 0
 
 
 def test_a_damaged_archive_is_refused_and_nothing_leaves_the_folder(tmp_path):
