@@ -123,6 +123,28 @@ def at_budget() -> str:
     return "\n".join(lines)
 
 
+def fair() -> str:
+    """What each variant reaches with values of its own: the study's headline table."""
+    table = pd.read_csv(RESULTS / "summary.csv")
+    table = table[table.experiment == "fair"]
+    datasets, scores = list(table.dataset.unique()), ("generalization", "agreement", "harm")
+    head = ["model", "variant", *(f"{d}: {score}" for d in datasets for score in scores), "seeds"]
+    lines = [head, ["---"] * len(head)]
+    for (model, variant), part in table.groupby(["model", "variant"], sort=False):
+        of = part.set_index("dataset")
+        cells = [
+            _of(of.loc[d], score) if d in of.index else "" for d in datasets for score in scores
+        ]
+        lines.append([model, variant, *cells, f"{int(part.seeds.min())}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _of(row: pd.Series, score: str) -> str:
+    digits = 2 if score == "harm" else 0
+    value, low, high = (row[f"{score}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
 def studied() -> str:
     """Model → method → what the search chose within its bound, and from which runs."""
     table = pd.read_csv(RESULTS / "chosen.csv", keep_default_na=False)
@@ -162,6 +184,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
     "questions": questions,
     "verdicts": verdicts_in_short,
+    "fair": fair,
     "within the budget": at_budget,
     "claims": claims,
 }
