@@ -26,6 +26,7 @@ from smedit.plan.jobs import (
     go_on,
     model_folder,
     run_job,
+    whole_runs,
 )
 from smedit.plan.plan import make_plan
 from smedit.report.collect import BENCHMARK
@@ -52,8 +53,8 @@ else:
 
 keep_going(workflow)
 
-# Runs of which nothing is left to do: their results come from the repository.
-SETTLED = set()
+# Runs of which nothing is left to do: their results come from the repository, or are whole.
+SETTLED, WHOLE = set(), set()
 
 try:
     config |= completed(config, SOURCES[0][0].stem if SOURCES[0] else "config")
@@ -65,6 +66,7 @@ try:
         check_data(PLAN)
         check_models(PLAN.models)
         SETTLED = go_on(PLAN, Path(config["results_dir"]))
+        WHOLE = whole_runs(PLAN, Path(config["results_dir"]))
 except (UserError, OSError) as error:
     sys.exit(f"error: {explained(error, *SOURCES)}")
 

@@ -6,6 +6,7 @@ import keyword
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from typer import Argument, Option
@@ -83,8 +84,11 @@ def new_method(
 ) -> None:
     """Write a package with a method of your own, which edits at once, to change."""
     module = re.sub(r"\W+", "_", name).strip("_").lower()
-    if not module.isidentifier() or keyword.iskeyword(module) or '"' in name:
-        raise UserError(f"{shown(name)} is no name for a method; use letters, digits and -")
+    known = re.fullmatch(r"[A-Za-z][A-Za-z0-9 _-]*[A-Za-z0-9]", name)
+    if not known or keyword.iskeyword(module):
+        raise UserError(
+            f"{shown(name)} is no name for a method; use the letters A to Z, digits and -"
+        )
     folder = out or Path(f"smedit-{module}")
     if folder.exists():
         raise UserError(f"{folder} is there; name another folder with --out")
@@ -97,5 +101,5 @@ def new_method(
     print(
         f"{folder}/{module}.py\n"
         f"install it:  pip install --no-build-isolation --no-deps -e {folder}\n"
-        f"use it:      smedit edit --method {name} …, or as a method of a configuration"
+        f"use it:      smedit edit --method {quote(name)} …, or as a method of a configuration"
     )

@@ -21,6 +21,7 @@ from smedit.editing.step_size import Tried, choose_step_size, lost_to_the_bound
 from smedit.editing.studied import studied
 from smedit.engine.batches import TokenBatch, prompt_batch
 from smedit.engine.editor import Editor
+from smedit.engine.held_out import HarmText
 from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.memory import available_mb
@@ -338,6 +339,7 @@ def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
         raise UserError("there are no facts to edit; give at least one")
     batch = prompt_batch([fact.edit for fact in facts], model.tokenizer, len(facts))
     next(model.chunks(batch))  # the longest come first
+    HarmText(model, "eval")  # its text has to fit, too
     n_tokens = sum(len(sequence.answer_ids) for sequence in batch.sequences)
     needed = n_tokens * sum(sum(model.shape(name)) for name in model.edit_modules) * 4 * COPIES
     if model.device.type == "cuda":

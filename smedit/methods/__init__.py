@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from smedit.errors import UserError, nearest, shown
 
@@ -28,6 +28,9 @@ FINE_TUNING = "fine_tuning"
 
 IN_CONTEXT = "in_context"
 """The shift rule that changes no weight, but the prompts; see `smedit.engine.in_context`."""
+
+IN_CONTEXT_RULE = "smedit.engine.in_context:in_context"
+"""What it does."""
 
 WITHOUT_NETWORK = (FINE_TUNING, IN_CONTEXT)
 
@@ -80,6 +83,12 @@ class Method:
     back_depth: int = 1
     lr: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, allowed in (("locality", Locality), ("training", Training)):
+            value, known = getattr(self, name), get_args(allowed)
+            if value not in known:
+                raise UserError(f"{self.name}: {name} {shown(value)}{nearest(value, known)}")
+
     @property
     def fine_tunes(self) -> bool:
         """Whether it changes a weight itself, without a hypernetwork."""
@@ -110,12 +119,23 @@ def load_method(name: str) -> Method:
     Raises
     ------
     UserError
-        If no installed package offers the name; the message names the nearest and lists all.
+        If no installed package offers the name (the message names the nearest and lists all), or
+        what it offers is no method of that name.
     """
     known = _installed()
     if name not in known:
         raise UserError(f"unknown method {shown(name)}{nearest(name, known)}")
-    return known[name].load()
+    place = f"method {name!r} of {_package(known[name])} ({known[name].value})"
+    try:
+        method = known[name].load()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{place} cannot be loaded ({why}); mend it, or remove its package"
+        ) from error
+    if not isinstance(method, Method) or method.name != name:
+        raise UserError(f"{place} is no Method whose name is {name!r}; correct it")
+    return method
 
 
 def known_methods() -> dict[str, Method]:
@@ -129,10 +149,14 @@ def _installed() -> dict[str, EntryPoint]:
         other = known.setdefault(point.name, point)
         if other.value != point.value:
             raise UserError(
-                f"two packages offer a method {point.name!r} ({other.value} and {point.value}); "
-                "rename one, or remove its package"
+                f"two packages offer a method {point.name!r}: {_package(other)} ({other.value}) "
+                f"and {_package(point)} ({point.value}); rename one, or pip uninstall its package"
             )
     return known
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown package"
 
 
 @cache
@@ -150,7 +174,7 @@ def rule_checksum(rule: str) -> str:
     if rule == FINE_TUNING:
         return ""
     if rule == IN_CONTEXT:
-        rule = "smedit.engine.in_context:in_context"
+        rule = IN_CONTEXT_RULE
     module, _, name = rule.rpartition(":")
     spec = find_spec(module or BUILT_IN_RULES)
     if spec is None or spec.origin is None:
@@ -159,6 +183,8 @@ def rule_checksum(rule: str) -> str:
     functions = [key for key, node in known.items() if isinstance(node, ast.FunctionDef)]
     if name not in functions:
         raise UserError(f"unknown shift rule {shown(rule)}{nearest(name, functions)}")
+    if rule != IN_CONTEXT_RULE and not _is_marked(known[name]):
+        raise UserError(f"shift rule {shown(rule)} is not marked with @shift_rule; mark it")
     used, left = {}, [name]
     while left:
         node = known[left.pop()]
@@ -166,6 +192,11 @@ def rule_checksum(rule: str) -> str:
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         left += [key for key in names & set(known) if id(known[key]) not in used]
     return hashlib.sha256("\n".join(sorted(used.values())).encode()).hexdigest()
+
+
+def _is_marked(function: ast.stmt) -> bool:
+    marks = getattr(function, "decorator_list", [])
+    return any(ast.unparse(mark).rpartition(".")[2] == "shift_rule" for mark in marks)
 
 
 def _definitions(module: ast.Module) -> dict[str, ast.stmt]:

@@ -228,6 +228,11 @@ def _check_together(config: Mapping[str, Any], experiment: str, item: Asked) -> 
             f"{measurement.edit_steps} is more than bp_steps {settings.bp_steps}, and each step of "
             f"{item.variant} has a network of its own; use fewer",
         )
+    if method.training != "none" and method.has_network and not settings.n_blocks:
+        raise SettingError(
+            _key(config, experiment, "methods"),
+            f"{settings.method} has a network of no blocks; give the method n_blocks and rank",
+        )
     if settings.training != "none" and not (method.has_network and settings.n_blocks):
         raise SettingError(
             _key(config, experiment, "training"),

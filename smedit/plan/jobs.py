@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,9 @@ from smedit.store.results import checksum
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
 """The settings that what `freeze` computes depends on."""
 
+
+OLD = 1
+"""The date of a file that is to be made anew, in seconds: after that of what archives hold."""
 
 HEAD = 2**20
 """Characters in which the first value of a result stands."""
@@ -113,9 +117,14 @@ def asked_before(result: Path) -> list[dict[str, Any]]:
 
 def has_all(run: Run, asked: list[dict[str, Any]]) -> bool:
     """Whether a result that holds this much holds all that is asked of a run."""
-    if run.chosen:  # there stand the chosen values in place of the first candidate's
-        return len(asked) >= len(run.measurements)
-    return all(asdict(m) in asked for m in run.measurements)
+    # There stand the chosen values in place of the first candidate's.
+    chosen = run.chosen.names if run.chosen else ()
+
+    def fixed(measurement: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in measurement.items() if key not in chosen}
+
+    held = [fixed(measurement) for measurement in asked]
+    return all(fixed(asdict(measurement)) in held for measurement in run.measurements)
 
 
 def go_on(plan: Plan, results: Path) -> set[str]:
@@ -147,6 +156,52 @@ def go_on(plan: Plan, results: Path) -> set[str]:
         and plan.models[run.settings.model]["source"] != "path"
         and same.get(run.settings.dataset)
     }
+
+
+def whole_runs(plan: Plan, results: Path) -> set[str]:
+    """Names of the runs whose results have all that is asked of them, of the data as it is now.
+
+    Any other result, and what `freeze` wrote if it lacks rows that one needs, gets an old date, so
+    that it counts as out of date: what a job is asked for is no reason for Snakemake to run it.
+    """
+    whole = set()
+    for name, run in plan.runs.items():
+        file = results / f"runs/{name}.json"
+        if not file.exists():
+            continue
+        if has_all(run, asked_before(file)) and not _changed_since(plan, run.settings, file):
+            whole.add(name)
+        elif not unpacked(file):
+            os.utime(file, (OLD, OLD))
+    for name, settings in frozen(plan).items():
+        file = results / f"frozen/{name}.json"
+        left = {run.name for run in plan.runs_on(settings.model, settings.dataset)} - whole
+        if left and file.exists() and _lacks_rows(plan, settings, file):
+            os.utime(file, (OLD, OLD))
+    return whole
+
+
+def _changed_since(plan: Plan, settings: Settings, result: Path) -> bool:
+    """Whether a dataset's files, or a model that is read from this machine, are newer."""
+    model = plan.models[settings.model]
+    files = data_files(settings.dataset, plan.datasets[settings.dataset])
+    read = [*files, *([Path(model_folder(settings.model))] if model["source"] == "path" else [])]
+    made = result.stat().st_mtime
+    return any(path.exists() and path.stat().st_mtime > made for path in map(Path, read))
+
+
+def _lacks_rows(plan: Plan, settings: Settings, before: Path) -> bool:
+    """Whether what `freeze` wrote has fewer rows than are needed, or no text of streams."""
+    try:
+        held = json.loads(before.read_bytes())
+    except ValueError:
+        return False  # a job that reads it says so
+    needed = plan.rows_needed(settings.model, settings.dataset)
+    runs = plan.runs_on(settings.model, settings.dataset)
+    streams = any(m.protocol == "sequential" for run in runs for m in run.measurements)
+    rows = held.get("rows", {})
+    few = any(count > rows.get(split, {}).get("count", 0) for split, count in needed.items())
+    return few or (streams and not held.get("perplexity"))
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:

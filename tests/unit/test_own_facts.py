@@ -545,25 +545,30 @@ def test_a_configuration_is_checked_without_running_it(tmp_path, capsys):
 
 def test_a_method_in_a_package_of_its_own(tmp_path, monkeypatch, capsys):
     """Written by the suite, installed as people install packages, and never named in the suite."""
-    assert call("new-method", "My-Own") == 0
-    assert "smedit-my_own/my_own.py" in capsys.readouterr().out
+    assert call("new-method", "Own-of-Tests") == 0
+    assert "smedit-own_of_tests/own_of_tests.py" in capsys.readouterr().out
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*install, "--target", "site", "./smedit-my_own"], check=True)
+    subprocess.run([*install, "--target", "site", "./smedit-own_of_tests"], check=True)
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert call("list", "methods") == 0
     listed = capsys.readouterr().out.splitlines()
-    assert any(line.split()[:2] == ["My-Own", "my_own_shift,"] for line in listed)
+    assert any(line.split()[:2] == ["Own-of-Tests", "own_of_tests_shift,"] for line in listed)
     model = opened(tmp_path)
     settings = {"batches": 1, "n_edits": 4, **SMALL}
-    own = smedit.train_editor(model, FACTS, "My-Own", **settings)
+    own = smedit.train_editor(model, FACTS, "Own-of-Tests", **settings)
     same = smedit.train_editor(model, FACTS, "MEND", bp_steps=2, locality="norm", **settings)
     for editor in (own, same):
         editor.found = editor.edit(model, FACTS[4:], step_size=0.05).shifts
     for name, shift in own.found.items():
         assert torch.equal(shift, same.found[name])
-    assert len(rule_checksum("my_own:my_own_shift")) == 64  # a changed rule is another run
-    assert call("new-method", "My-Own") == 2
-    assert "smedit-my_own is there; name another folder" in capsys.readouterr().err
+    assert (
+        len(rule_checksum("own_of_tests:own_of_tests_shift")) == 64
+    )  # a changed rule is another run
+    assert call("new-method", "Own-of-Tests") == 2
+    assert "smedit-own_of_tests is there; name another folder" in capsys.readouterr().err
     for name in ("1", "MEND", "torch"):
         assert call("new-method", name, "--out", "x") == 2
     assert "there is a method or a module of that name" in capsys.readouterr().err
+    for name in ("Größe", "A\\B"):
+        assert call("new-method", name, "--out", "x") == 2
+    assert "use the letters A to Z" in capsys.readouterr().err

@@ -125,10 +125,10 @@ def test_what_a_rule_does_is_part_of_the_identity(monkeypatch):
 
 def test_a_rule_is_read_without_its_words(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    one = 'import nothing\n\ndef rule(a, b):\n    """Words."""\n    return a + b  # more\n'
+    one = 'import no\n\n@shift_rule\ndef rule(a, b):\n    """Words."""\n    return a + b  # more\n'
     (tmp_path / "one_rule.py").write_text(one)
-    (tmp_path / "same_rule.py").write_text("def rule(a, b):\n    return (a + b)\n")
-    (tmp_path / "other_rule.py").write_text("def rule(a, b):\n    return a - b\n")
+    (tmp_path / "same_rule.py").write_text("@shift_rule\ndef rule(a, b):\n    return (a + b)\n")
+    (tmp_path / "other_rule.py").write_text("@shift_rule\ndef rule(a, b):\n    return a - b\n")
     sums = [rule_checksum(f"{name}_rule:rule") for name in ("one", "same", "other")]
     assert sums[0] == sums[1] != sums[2]
 
@@ -136,7 +136,8 @@ def test_a_rule_is_read_without_its_words(tmp_path, monkeypatch):
 def test_what_a_rule_calls_is_part_of_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     text = (
-        "SIZE = {0}\n\ndef rule(a):\n    return helper(a)\n\ndef helper(a):\n    return a * SIZE\n"
+        "SIZE = {0}\n\n@shift_rule\ndef rule(a):\n    return helper(a)\n\n"
+        "def helper(a):\n    return a * SIZE\n"
     )
     for name, more in (("one", ""), ("same", "def unused():\n    return 1\n"), ("other", "")):
         (tmp_path / f"{name}_whole.py").write_text(text.format(2 if name == "other" else 1) + more)

@@ -1,8 +1,12 @@
+from importlib.metadata import EntryPoint
+
 import pytest
 import torch
 
+from smedit import methods
 from smedit.engine.locality import kl_divergence, squared_norm
 from smedit.engine.shift_rules import dual, least_squares, outer_product, primal
+from smedit.errors import UserError
 
 
 def draw(n, d_in=7, d_out=5):
@@ -60,3 +64,33 @@ def test_kl_is_zero_for_the_same_logits_and_weighted_else():
 def test_squared_norm():
     changes = [torch.full((2, 2), 3.0), torch.ones(1, 4)]
     assert squared_norm(changes).item() == 4 * 9 + 4
+
+
+# --- what packages offer --------------------------------------------------------------------------
+
+OFFERED = {
+    "gone": ("no_such_module:METHOD", "cannot be loaded (ModuleNotFoundError"),
+    "nothing": ("smedit.methods:METHOD", "cannot be loaded (AttributeError"),
+    "other": ("baselines.mend:MEND", "is no Method whose name is 'other'; correct it"),
+    "function": ("smedit.methods:load_method", "is no Method whose name is 'function'"),
+}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_a_broken_method_is_named_with_what_to_do(name, monkeypatch):
+    value, message = OFFERED[name]
+    point = EntryPoint(name, value, "smedit.methods")
+    monkeypatch.setattr(methods, "_installed", lambda: {name: point})
+    with pytest.raises(UserError) as caught:
+        methods.load_method.__wrapped__(name)
+    assert message in str(caught.value) and value in str(caught.value)
+
+
+def test_a_choice_that_a_method_does_not_have_is_refused():
+    with pytest.raises(UserError, match="Mine: locality 'normm'; did you mean 'norm'"):
+        methods.Method("Mine", "least_squares", 2, "normm")
+
+
+def test_a_function_that_is_not_marked_is_no_shift_rule():
+    with pytest.raises(UserError, match="is not marked with @shift_rule; mark it"):
+        methods.rule_checksum("smedit.engine.locality:squared_norm")

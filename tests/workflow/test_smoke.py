@@ -8,11 +8,13 @@ import time
 
 import pandas as pd
 import pytest
-from runs import ROOT, kill, run, start
+import yaml
+from runs import ROOT, kill, planned, run, start
 
 from smedit.cli import main
 from smedit.plan.config import completed
 from smedit.plan.config_files import read_file
+from smedit.plan.forecast import is_done
 from smedit.plan.plan import make_plan
 from smedit.report.figures import figures_of
 from smedit.report.tables import PLACE
@@ -217,3 +219,16 @@ def test_figures_show_something(smoke):
     assert table.caption.str.contains("Means over 1 seed").all()
     for name in drawn:
         assert (FIGURES / f"{name}.svg").stat().st_size > 5000
+
+
+def test_who_asks_for_more_has_it_measured_at_once(smoke, tmp_path):
+    """What lacks something, and what it needs anew, are planned together; the rest stays."""
+    grown = read_file(ROOT / "config/smoke.yaml") | {"n_requests": 24}
+    file = tmp_path / "grown.yaml"
+    file.write_text(yaml.safe_dump(grown, sort_keys=False), encoding="utf-8")
+    plan = make_plan(completed(grown))
+    left = [name for name, run in plan.runs.items() if not is_done(run, RESULTS)]
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", planned("--configfile", file), re.MULTILINE))
+    assert 0 < len(left) < len(plan.runs)
+    assert (counts["run"], counts["freeze"]) == (str(len(left)), "4")
+    assert planned("smoke").count("rule") == 0  # to the smaller one nothing is new

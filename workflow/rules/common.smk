@@ -7,9 +7,20 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "none"
 
 
-def unless_settled(inputs):
-    """The inputs of a run; none if its result comes from the repository, and needs nothing."""
-    return lambda w: [] if w.run in SETTLED else inputs(w)
+def needed_by_run(inputs):
+    """The inputs of a run.
+
+    None if its result comes from the repository. Where it has all that is asked for, they may have
+    been made anew since: it stays. Others must be out of date as soon as an input is made: beside
+    a job that is made anew, Snakemake looks at nothing that depends on it by `ancient` alone.
+    """
+
+    def found(w):
+        if w.run in SETTLED:
+            return []
+        return ancient(inputs(w)) if w.run in WHOLE else inputs(w)
+
+    return found
 
 
 def files_of(dataset):
@@ -20,12 +31,6 @@ def files_of(dataset):
 def frozen_file(run):
     """What a run needs of `freeze`, without suffix."""
     return f"{RESULTS}/frozen/{frozen_name(PLAN, PLAN.runs[run].settings)}"
-
-
-def ancient_unless_local(model):
-    """A prepared model; one that is read from this machine may have changed since."""
-    folder = model_folder(model)
-    return folder if PLAN.models[model]["source"] == "path" else ancient(folder)
 
 
 def chosen_file(w):

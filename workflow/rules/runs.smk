@@ -5,15 +5,13 @@
 rule run:
     input:
         # What a run is stands in its name: its model's source, and how a search's values are chosen.
-        # So a result that was kept stays, though the model is fetched or the values chosen later.
-        model=unless_settled(
-            lambda w: ancient_unless_local(PLAN.runs[w.run].settings.model)
-        ),
-        # Frozen anew for more rows, the others' numbers stay.
-        states=unless_settled(lambda w: ancient(f"{frozen_file(w.run)}.safetensors")),
-        before=unless_settled(lambda w: ancient(f"{frozen_file(w.run)}.json")),
-        data=unless_settled(lambda w: files_of(PLAN.runs[w.run].settings.dataset)),
-        chosen=unless_settled(lambda w: ancient(chosen_file(w))),
+        # So a whole result stays, though the model is fetched or the values chosen later; frozen
+        # anew for more rows, the others' numbers stay.
+        model=needed_by_run(lambda w: model_folder(PLAN.runs[w.run].settings.model)),
+        states=needed_by_run(lambda w: f"{frozen_file(w.run)}.safetensors"),
+        before=needed_by_run(lambda w: f"{frozen_file(w.run)}.json"),
+        data=needed_by_run(lambda w: files_of(PLAN.runs[w.run].settings.dataset)),
+        chosen=needed_by_run(chosen_file),
     output:
         f"{RESULTS}/runs/{{run}}.json",
     log:
