@@ -1,6 +1,7 @@
 """A configuration → runs: axes, identities, searches, and what is not done twice."""
 
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,16 @@ from smedit.methods import rule_checksum
 from smedit.plan import runs as plan_runs
 from smedit.plan.config import completed
 from smedit.plan.forecast import screen
-from smedit.plan.jobs import asked_before, first_value, freeze_job, frozen, run_job
+from smedit.plan.jobs import (
+    OLD,
+    asked_before,
+    first_value,
+    freeze_job,
+    frozen,
+    has_all,
+    run_job,
+    whole_runs,
+)
 from smedit.plan.plan import make_plan
 from smedit.plan.reference import written
 from smedit.plan.runs import identity, make_run
@@ -385,3 +395,55 @@ def test_a_plan_of_which_all_is_done_says_so(tmp_path):
         asked = [asdict(m) for m in run.measurements]
         (tmp_path / f"runs/{name}.json").write_text(json.dumps({"asked": asked}, indent=1))
     assert screen(made, tmp_path).splitlines()[-1] == "nothing is left to run"
+
+
+# --- which results are whole ----------------------------------------------------------------------
+
+
+def results_of(made, folder):
+    """A result for each run that holds what is asked of it."""
+    (folder / "runs").mkdir(exist_ok=True)
+    for name, run in made.runs.items():
+        asked = [asdict(m) for m in run.measurements]
+        (folder / f"runs/{name}.json").write_text(json.dumps({"asked": asked}, indent=1))
+
+
+def dates(folder):
+    return {path.stat().st_mtime for path in (folder / "runs").iterdir()}
+
+
+def test_a_result_that_lacks_something_is_out_of_date(tmp_path):
+    made = plan()
+    assert whole_runs(made, tmp_path) == set()
+    results_of(made, tmp_path)
+    assert whole_runs(made, tmp_path) == set(made.runs)
+    assert OLD not in dates(tmp_path)
+    grown = plan(n_requests=48)
+    assert set(grown.runs) == set(made.runs)
+    assert whole_runs(grown, tmp_path) == set()
+    assert dates(tmp_path) == {OLD}
+    less = yaml.safe_load(EXAMPLE)["experiments"]["mine"] | {"train_batches": [1]}
+    smaller = plan(yaml.safe_dump({"mine": less}))
+    assert whole_runs(smaller, tmp_path) == set(smaller.runs) == set(made.runs)
+
+
+def test_a_result_is_not_whole_once_its_data_changes(tmp_path):
+    facts = tmp_path / "facts.json"
+    facts.write_text("[]")
+    mine = {"format": "facts", "source": "file", "path": str(facts), "train_on": "worldfacts-qa"}
+    made = plan(datasets={"mine": mine})
+    results_of(made, tmp_path)
+    assert whole_runs(made, tmp_path) == set(made.runs)
+    os.utime(facts, (2**32, 2**32))
+    assert whole_runs(made, tmp_path) == set()
+
+
+def test_chosen_values_may_differ_and_nothing_else():
+    text = """
+    search: {methods: [SMEdit], edit_lr: [1.0e-4, 1.0e-3], rows: tune}
+    chosen: {methods: [SMEdit], chosen_in: search, n_requests: 64}
+    """
+    run = next(run for run in plan(text).runs.values() if run.chosen)
+    (asked,) = map(asdict, run.measurements)
+    assert has_all(run, [asked | {"edit_lr": 0.3}])
+    assert not has_all(run, [asked | {"n_requests": 32}])
