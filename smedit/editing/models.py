@@ -161,6 +161,8 @@ def _found(model: str) -> tuple[str, Mapping[str, Any]]:
             f"model {shown(model)}: there is no such folder, and a repository of the hub needs its "
             "full commit, as OWNER/NAME@REVISION with 40 digits 0-9 a-f"
         )
+    if "/" in model or model.startswith((".", "~")):
+        raise UserError(f"model {shown(model)}: there is no such folder")
     raise UserError(f"unknown model {shown(model)}{nearest(model, known)}")
 
 

@@ -94,6 +94,8 @@ def forecast(plan: Plan, left: Sequence[Run], results: Path) -> list[str]:
     line = f"left: {len(left)} runs, about {_hours(total)} of a core and {disk / 1000:.1f} GB"
     if unknown:
         line += f" ({unknown} runs on models of unknown size are not counted)"
+    if unknown == len(left):
+        return [line]
     return [line, f"({source}; models and `freeze` come on top)"]
 
 
