@@ -175,9 +175,13 @@ def whole_runs(plan: Plan, results: Path) -> set[str]:
             os.utime(file, (OLD, OLD))
     for name, settings in frozen(plan).items():
         file = results / f"frozen/{name}.json"
+        if not file.exists():
+            continue
         left = {run.name for run in plan.runs_on(settings.model, settings.dataset)} - whole
-        if left and file.exists() and _lacks_rows(plan, settings, file):
+        if left and _lacks_rows(plan, settings, file):
             os.utime(file, (OLD, OLD))
+        elif file.stat().st_mtime == OLD:  # another configuration needed more
+            os.utime(file)
     return whole
 
 
