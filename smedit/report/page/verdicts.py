@@ -81,7 +81,8 @@ def _counts(row: Mapping[str, Any], recipe: str) -> str:
     n_settings = int(row[f"{recipe}_settings"])
     said = f"{n_settings} setting{'s' * (n_settings != 1)}"
     if _known(row[f"{recipe}_seeds"]):
-        said = f"{int(row[f'{recipe}_seeds'])} seeds, {said}"
+        n_seeds = int(row[f"{recipe}_seeds"])
+        said = f"{n_seeds} seed{'s' * (n_seeds != 1)}, {said}"
     if _known(row[f"{recipe}_models"]):
         said += f" ({row[f'{recipe}_models']})"
     if _known(row[f"{recipe}_a_harm"]) and row["score"] != "harm":
