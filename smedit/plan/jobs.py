@@ -57,7 +57,6 @@ def freeze_job(plan: Plan, name: str, device: str, before: Path) -> dict[str, An
         The JSON file that `freeze` writes. What it holds by now stays in it.
     """
     settings = frozen(plan)[name]
-    runs = plan.runs_on(settings.model, settings.dataset)
     used = {name: getattr(settings, name) for name in (*FROZEN_FOR, "minibatch")}
     needed = plan.rows_needed(settings.model, settings.dataset).items()
     rows_before = first_value(before) or {}
@@ -67,8 +66,14 @@ def freeze_job(plan: Plan, name: str, device: str, before: Path) -> dict[str, An
         "rows": {
             split: max(count, rows_before.get(split, {}).get("count", 0)) for split, count in needed
         },
-        "sequential": any(m.protocol == "sequential" for r in runs for m in r.measurements),
+        "sequential": _has_streams(plan, settings),
     }
+
+
+def _has_streams(plan: Plan, settings: Settings) -> bool:
+    """Whether any run of this model and dataset is measured in sequence."""
+    runs = plan.runs_on(settings.model, settings.dataset)
+    return any(m.protocol == "sequential" for run in runs for m in run.measurements)
 
 
 def run_job(plan: Plan, run: Run, device: str, result: Path) -> dict[str, Any]:
@@ -201,11 +206,9 @@ def _lacks_rows(plan: Plan, settings: Settings, before: Path) -> bool:
     except ValueError:
         return False  # a job that reads it says so
     needed = plan.rows_needed(settings.model, settings.dataset)
-    runs = plan.runs_on(settings.model, settings.dataset)
-    streams = any(m.protocol == "sequential" for run in runs for m in run.measurements)
     rows = held.get("rows", {})
     few = any(count > rows.get(split, {}).get("count", 0) for split, count in needed.items())
-    return few or (streams and not held.get("perplexity"))
+    return few or (_has_streams(plan, settings) and not held.get("perplexity"))
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:

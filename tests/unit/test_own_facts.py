@@ -561,9 +561,8 @@ def test_a_method_in_a_package_of_its_own(tmp_path, monkeypatch, capsys):
         editor.found = editor.edit(model, FACTS[4:], step_size=0.05).shifts
     for name, shift in own.found.items():
         assert torch.equal(shift, same.found[name])
-    assert (
-        len(rule_checksum("own_of_tests:own_of_tests_shift")) == 64
-    )  # a changed rule is another run
+    # A changed rule is another run.
+    assert len(rule_checksum("own_of_tests:own_of_tests_shift")) == 64
     assert call("new-method", "Own-of-Tests") == 2
     assert "smedit-own_of_tests is there; name another folder" in capsys.readouterr().err
     for name in ("1", "MEND", "torch"):
