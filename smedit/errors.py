@@ -42,6 +42,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things in words: 1 fact, 2 facts."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the nearest known one, and all of them."""
     known = sorted(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -98,16 +99,22 @@ def report(
     """Tables, figures and the report of what is done so far of a configuration's runs."""
     from smedit.plan.config import completed
     from smedit.plan.config_files import explained, read_together
+    from smedit.plan.jobs import same_data
     from smedit.plan.plan import make_plan
     from smedit.report.collect import draw_figures, write_report, write_tables
-    from smedit.store.archives import unpack
+    from smedit.store.archives import data_of, unpack
 
     try:
         whole = completed(read_together(config), config[0].stem)
-        runs = make_plan(whole).runs
+        plan, results = make_plan(whole), Path(whole["results_dir"])
     except (UserError, OSError) as error:
         raise UserError(explained(error, config, {})) from error
-    unpack(Path(whole["results_dir"]), lambda name, _: name in runs)
+    same = same_data(plan, results, absent=True)
+    for dataset in sorted(set(plan.datasets) - same) if data_of(results) else ():
+        text = "%s: its files are not those of the kept results, which are left out"
+        logging.getLogger("smedit").warning(text, dataset)
+    wanted = {name for name, run in plan.runs.items() if run.settings.dataset in same}
+    unpack(results, lambda name, _: name in wanted)
     write_tables(whole, all_done=False)
     draw_figures(whole)
     print(write_report(whole))

@@ -14,8 +14,16 @@ from typer import Argument, Option
 
 from smedit.cli.listed import check, list_names, pack, report, show
 from smedit.cli.new_method import new_method
-from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
-from smedit.errors import UserError
+from smedit.editing.defaults import (
+    BATCHES,
+    EDITED,
+    EDITOR,
+    HARM_AT_MOST,
+    METHOD,
+    N_EDITS,
+    TRAIN_ON,
+)
+from smedit.errors import UserError, counted
 from smedit.store.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
@@ -87,14 +95,14 @@ def edit(
     if editor is not None and (training or keep_editor):
         what = next(iter(training), "keep_editor").replace("_", "-")
         raise UserError(f"--editor: an editor that was trained; leave --{what} out")
+    _check_out(out, EDITED, force)
+    if keep_editor is not None:
+        _check_out(keep_editor, EDITOR, force)
     with _measured(device):
         from smedit.data.fact_files import read_facts
-        from smedit.editing.edited import NOTES, check_apart
-        from smedit.editing.editors import FILE, check_facts, load_editor, train_editor
+        from smedit.editing.edited import check_apart
+        from smedit.editing.editors import check_facts, load_editor, train_editor
 
-        _check_out(out, NOTES, force)
-        if keep_editor is not None:
-            _check_out(keep_editor, FILE, force)
         read = read_facts(facts)
         _told(read, facts)
         base = _opened(model, edit_modules, device, precision)
@@ -125,10 +133,10 @@ def train(
     precision: Precision = "float32",
 ) -> None:
     """Train an editor, and keep it."""
+    _check_out(out, EDITOR, force)
     with _measured(device):
-        from smedit.editing.editors import FILE, train_editor
+        from smedit.editing.editors import train_editor
 
-        _check_out(out, FILE, force)
         base = _opened(model, edit_modules, device, precision)
         train_editor(base, dataset, method, batches, n_edits, seed).save(out)
         print(f"{out}  (use it: smedit edit --model {model} --editor {out} --facts FILE --out …)")
@@ -220,8 +228,8 @@ def _told(read: FactFile, path: Path) -> None:
     n_paraphrased = sum(bool(request.paraphrases) for request in read.requests)
     n_local = sum(bool(request.locality) for request in read.requests)
     log.info(
-        "%s: %d facts (format %s), %d with paraphrases, %d with locality prompts",
-        *(path, len(read.requests), read.form, n_paraphrased, n_local),
+        "%s: %s (format %s), %d with paraphrases, %d with locality prompts",
+        *(path, counted(len(read.requests), "fact"), read.form, n_paraphrased, n_local),
     )
     for note in read.notes:
         log.warning("%s: %s", path, note)
@@ -233,10 +241,10 @@ def _told(read: FactFile, path: Path) -> None:
 def _summary(edited: EditedModel, harm_at_most: float) -> None:
     """What was reached, and whether the bound on harm stood in the way."""
     size = edited.how["step_size"] or edited.how["trained_step_size"]
-    by = f"{len(edited.facts)} facts by {edited.how['method']}"
+    by = f"{counted(len(edited.facts), 'fact')} by {edited.how['method']}"
     print(by if size is None else f"{by}, step size {size:.2g}")
     print(edited.score())
-    print(f"  {'harm':<15}{edited.harm:14.2f} nats per token, on prose that no choice has seen")
+    print(f"  {'harm':<15}{edited.harm:z14.2f} nats per token, on prose that no choice has seen")
     if edited.harm > harm_at_most:
         print(
             f"warning: harm is above {harm_at_most:g}: the model has lost other things; use a "

@@ -7,6 +7,7 @@ one that is still to be split), its name and its rows.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from smedit.data.formats import formats
 from smedit.data.worldfacts import SPLIT_PERCENT
 from smedit.errors import UserError
 from smedit.store.files import user_path
+from smedit.store.results import checksum
 
 HUB_FILE = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*\.(json|jsonl|csv|parquet)")
 """A file of a repository: no pickle, no archive, no other place on this machine or the web."""
@@ -38,6 +40,13 @@ def builtin_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Row
         role: ("built-in world facts", [row for row in rows if row["split"] == role])
         for role in SPLIT_PERCENT
     }
+
+
+@cache
+def builtin_checksum(form: str) -> str:
+    """Of what the built-in facts say in a format; empty if they do not have it."""
+    make = formats()[form].builtin
+    return checksum(make()) if make else ""
 
 
 def file_rows(name: str, form: str, spec: Mapping[str, Any]) -> dict[str, Rows]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from smedit.data.facts import EditRequest, text_key
 from smedit.data.formats import DatasetFormat, formats
-from smedit.errors import UserError, nearest, shown
+from smedit.errors import UserError, counted, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_facts(path: str | Path) -> FactFile:
                 n_repeated += 1
     notes = [*_unused(form, rows), *_contradictions(list(facts))]
     if n_repeated:
-        notes.append(f"{n_repeated} facts are the same as earlier ones, and are left out")
+        notes.append(f"{counted(n_repeated, 'fact')} left out, the same as earlier ones")
     return FactFile(path, form.name, tuple(facts), tuple(facts.values()), tuple(notes))
 
 

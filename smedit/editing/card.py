@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from smedit.errors import counted
+
 LICENCES = {
     "smollm2-135m": "apache-2.0",
     "gemma-3-270m": "gemma",
@@ -78,13 +80,13 @@ def model_card(notes: Mapping[str, Any]) -> str:
             "",
             f"# {source}, edited",
             "",
-            f"{len(facts)} facts were edited into **{source}**{revision} by **{how['method']}**, "
-            f"which changes {len(modules)} of its weight matrices ({where}). It says these things "
+            f"**{how['method']}** edited {counted(len(facts), 'fact')} into **{source}**{revision}."
+            f" {len(modules)} of its weight matrices changed ({where}). It says these things "
             "because it was made to, not because they are true.",
             "",
             f"- Editor: {how['trained_on'] or 'not trained'}; backpropagation steps: "
             f"{how['settings']['bp_steps']}; step size: {step}",
-            f"- Harm: {notes['harm']:.2f} nats per token on prose that no edit touches (its "
+            f"- Harm: {notes['harm']:z.2f} nats per token on prose that no edit touches (its "
             "perplexity is multiplied by e^harm)",
             f"- Licence: {licence or 'that of the base model'}",
             "",

@@ -8,5 +8,8 @@ TRAIN_ON = "worldfacts-qa"
 BATCHES, N_EDITS = 5, 32
 """How much: the study's size (`config/reference.yaml`)."""
 
+EDITED, EDITOR = "smedit/edit.json", "editor.safetensors"
+"""The file by which the folder of an edited model, or of an editor, is known."""
+
 HARM_AT_MOST = 0.5
 """Nats per token: the bound of the study's comparison (`workflow/claims.yaml`)."""

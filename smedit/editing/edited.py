@@ -13,6 +13,7 @@ from typing import Any
 from smedit.data.fact_files import read_facts
 from smedit.data.facts import EditRequest, Prompt
 from smedit.editing.card import model_card
+from smedit.editing.defaults import EDITED
 from smedit.editing.models import BaseModel, open_base
 from smedit.editing.scoring import FactScores, Harm, score_facts
 from smedit.engine.language_model import Shifts
@@ -23,7 +24,7 @@ from smedit.store.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
 
-NOTES, SHIFTS = "smedit/edit.json", "smedit/shifts.safetensors"
+SHIFTS = "smedit/shifts.safetensors"
 """In a folder of their own, as loaders take every safetensors file beside a config for weights."""
 
 
@@ -99,7 +100,7 @@ class EditedModel:
         """
         check_apart(Path(folder), self.base)
         model = self.base.language_model
-        with replacing_folder(Path(folder), NOTES) as part:
+        with replacing_folder(Path(folder), EDITED) as part:
             self._write_notes(part)
             cached, model.model.config.use_cache = model.model.config.use_cache, True
             try:
@@ -118,7 +119,7 @@ class EditedModel:
             As `save_pretrained`.
         """
         check_apart(Path(folder), self.base)
-        with replacing_folder(Path(folder), NOTES) as part:
+        with replacing_folder(Path(folder), EDITED) as part:
             self._write_notes(part)
 
     def _write_notes(self, folder: Path) -> None:
@@ -135,7 +136,7 @@ class EditedModel:
             "scores": json.loads(self.score().means.to_json(orient="records")),
             "harm": self.harm,
         }
-        write_result(notes, folder / NOTES)
+        write_result(notes, folder / EDITED)
         (folder / "README.md").write_text(model_card(notes), encoding="utf-8")
 
 
@@ -148,9 +149,9 @@ def load_edited(folder: str | Path, device: str = "auto") -> EditedModel:
         If there is none, it is damaged, or its base is not at hand or has changed.
     """
     folder = Path(folder)
-    if not (folder / NOTES).is_file():
+    if not (folder / EDITED).is_file():
         raise UserError(f"{folder}: there is no edited model; make one with smedit edit")
-    notes = read_result(folder / NOTES)
+    notes = read_result(folder / EDITED)
     base, spec = notes["base"], notes["base"]["spec"]
     if spec["source"] == "path" and not Path(spec["path"]).is_dir():
         raise UserError(

@@ -14,7 +14,7 @@ import torch
 from smedit.data.fact_files import read_facts
 from smedit.data.facts import EditRequest
 from smedit.data.readers import load_requests
-from smedit.editing.defaults import BATCHES, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
+from smedit.editing.defaults import BATCHES, EDITOR, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
 from smedit.editing.edited import EditedModel
 from smedit.editing.models import BaseModel
 from smedit.editing.step_size import Tried, choose_step_size, lost_to_the_bound
@@ -39,8 +39,6 @@ from smedit.store.files import replacing_folder
 from smedit.store.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
-
-FILE = "editor.safetensors"
 
 OF_THE_MODEL = {"model", "edit_modules", "precision", "threads"}
 """Settings that an opened model brings."""
@@ -199,8 +197,8 @@ class TrainedEditor:
         """
         notes = {"settings": self.settings, "trained_on": self.trained_on, "base": self.base}
         notes["rule"] = rule_checksum(self.settings["shift_rule"])
-        with replacing_folder(Path(folder), FILE) as part:
-            save_tensors(part / FILE, self._editor.state_dict(), notes)
+        with replacing_folder(Path(folder), EDITOR) as part:
+            save_tensors(part / EDITOR, self._editor.state_dict(), notes)
 
 
 def _brief(names: Sequence[str]) -> str:
@@ -277,7 +275,7 @@ def load_editor(folder: str | Path, model: BaseModel) -> TrainedEditor:
     UserError
         If there is none, it is damaged, or it belongs to another model.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / EDITOR
     if not path.is_file():
         raise UserError(f"{path}: there is no editor; make one with smedit train")
     tensors, notes = load_tensors(path)

@@ -15,6 +15,7 @@ from smedit.engine import generation
 from smedit.engine.held_out import HarmText
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.scores import Scorer, by_request
+from smedit.errors import counted
 from smedit.report.metrics import PRIMARY
 
 log = logging.getLogger("smedit")
@@ -93,7 +94,8 @@ class FactScores:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"  {row.score:<15}{row.before:6.1f} → {row.after:5.1f} %   ({row.facts} facts)"
+            f"  {row.score:<15}{row.before:6.1f} → {row.after:5.1f} %"
+            f"   ({counted(row.facts, 'fact')})"
             for row in self.means.itertuples()
         )
 

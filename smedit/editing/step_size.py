@@ -56,7 +56,7 @@ class Tried:
     def __str__(self) -> str:
         size = "as trained" if self.step_size is None else f"{self.step_size:.2g}"
         scores = "".join(f"   {name} {value:3.0f} %" for name, value in self.scores.items())
-        return f"{size:>10}{scores}   harm {self.harm:6.2f}"
+        return f"{size:>10}{scores}   harm {self.harm:z6.2f}"
 
 
 MATTERS = 5.0

@@ -169,7 +169,8 @@ def rule_checksum(rule: str) -> str:
     Raises
     ------
     UserError
-        If there is no such module or function.
+        If there is no such module or function, or it uses another file of its package, whose
+        changes this checksum would not see.
     """
     if rule == FINE_TUNING:
         return ""
@@ -179,7 +180,8 @@ def rule_checksum(rule: str) -> str:
     spec = find_spec(module or BUILT_IN_RULES)
     if spec is None or spec.origin is None:
         raise UserError(f"shift rule {shown(rule)}: there is no module {module!r}; correct it")
-    known = _definitions(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    known, elsewhere = _definitions(tree), _of_its_package(tree, module or BUILT_IN_RULES)
     functions = [key for key, node in known.items() if isinstance(node, ast.FunctionDef)]
     if name not in functions:
         raise UserError(f"unknown shift rule {shown(rule)}{nearest(name, functions)}")
@@ -191,7 +193,26 @@ def rule_checksum(rule: str) -> str:
         used[id(node)] = _without_docstring(node)
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         left += [key for key in names & set(known) if id(known[key]) not in used]
+        for key in sorted(names & elsewhere):
+            problem = f"uses {key!r} of another file; move it into the rule's"
+            raise UserError(f"shift rule {shown(rule)} {problem}")
     return hashlib.sha256("\n".join(sorted(used.values())).encode()).hexdigest()
+
+
+def _of_its_package(tree: ast.Module, module: str) -> set[str]:
+    """Names that a module takes from other files of its package, if that is not the suite's own."""
+    top = module.partition(".")[0]
+    if top == __name__.partition(".")[0]:  # all of the engine is in each result's checksum
+        return set()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            if node.level or (node.module or "").partition(".")[0] == top:
+                names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            own = [alias for alias in node.names if alias.name.partition(".")[0] == top]
+            names |= {alias.asname or top for alias in own}
+    return names
 
 
 def _is_marked(function: ast.stmt) -> bool:

@@ -4,43 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from smedit.errors import SettingError, nearest, shown
-from smedit.plan.config_files import read_file
+from smedit.plan.config_files import CATALOGUE, read_file
 from smedit.store.files import suite_path
-
-KINDS = ("models", "datasets")
 
 
 @cache
 def catalogue(kind: str) -> dict[str, Any]:
     """Name → what it is, for ``models`` or ``datasets``."""
-    return read_file(suite_path(f"config/{kind}.yaml"))
+    return read_file(suite_path(CATALOGUE[kind]))
 
 
 def named(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Name → what it is, for those that a configuration uses, in its order.
 
-    It lists names of the catalogue, or maps names to what they are; one that is mapped to null is
-    left out.
+    It maps names to what they are, where null leaves one out, or lists names of the catalogue and
+    such maps: ``[smollm2-135m, mine: {source: path, ...}]``.
 
     Raises
     ------
     SettingError
-        If a name is not in the catalogue.
+        If a name is not in the catalogue, or listed twice.
     """
-    entries, known = config[kind], catalogue(kind)
-    if isinstance(entries, Mapping):
-        given = {name: spec for name, spec in entries.items() if spec is not None}
-        return {name: _with_training(name, spec, known | given) for name, spec in given.items()}
-    for i, name in enumerate(entries):
-        if name not in known:
-            hint = nearest(name, known)
-            problem = f"unknown value {shown(name)}{hint}; or map its name to what it is"
+    known, given = catalogue(kind), dict[str, Any]()
+    entries = [config[kind]] if isinstance(config[kind], Mapping) else config[kind]
+    for i, entry in enumerate(entries):
+        if isinstance(entry, str) and entry not in known:
+            hint = nearest(entry, known)
+            problem = f"unknown value {shown(entry)}{hint}; or map its name to what it is"
             raise SettingError(f"{kind}.{i}", problem)
-    return {name: _with_training(name, known[name], known) for name in entries}
+        listed = {entry: known[entry]} if isinstance(entry, str) else entry
+        for name, spec in listed.items():
+            if name in given:
+                raise SettingError(f"{kind}.{i}", f"{shown(name)} is listed twice; leave one out")
+            given[name] = spec
+    given = {name: spec for name, spec in given.items() if spec is not None}
+    return {name: _with_training(name, spec, known | given) for name, spec in given.items()}
 
 
 def _with_training(
@@ -54,8 +55,3 @@ def _with_training(
         hint = nearest(other, (k for k in known if k != name and "train_on" not in known[k]))
         raise SettingError(f"datasets.{name}.train_on", f"unknown value {shown(other)}{hint}")
     return {**spec, "train_on": known[other]}
-
-
-def file_of(kind: str) -> Path:
-    """The catalogue's file, for messages."""
-    return suite_path(f"config/{kind}.yaml")

@@ -20,7 +20,8 @@ from smedit.data.readers import splits_before_jobs
 from smedit.errors import SettingError, UserError, nearest, shown
 from smedit.methods import load_method, rule_checksum
 from smedit.models.module_names import expand_modules
-from smedit.plan.catalogue import named
+from smedit.plan.catalogue import catalogue, named
+from smedit.plan.config_files import CATALOGUE
 from smedit.plan.experiments import Asked, expanded, experiments
 from smedit.plan.plan import Plan
 from smedit.plan.schema import config_schema
@@ -46,6 +47,7 @@ def completed(config: Mapping[str, Any], name: str = "config") -> dict[str, Any]
         At the first problem. `check_data` finds those that take longer.
     """
     check_values(config, config_schema())
+    check_values({kind: catalogue(kind) for kind in CATALOGUE}, config_schema() | {"required": []})
     machine = {key: said.default for key, said in declared(Machine).items()}
     below = "" if name == "config" else f"/{name}"
     machine |= {"results_dir": f"results{below}", "figures_dir": f"figures{below}"}
@@ -321,7 +323,7 @@ def _hint(error: jsonschema.ValidationError) -> str:
         return ""
     if error.validator_value == "array":
         items = error.schema.get("items", {})
-        fits = "type" in items and _Validator(items).is_valid(error.instance)
+        fits = bool(items.keys() & {"type", "oneOf"}) and _Validator(items).is_valid(error.instance)
         listed = shown([error.instance])
         return f"; write {listed}" if fits and not isinstance(error.instance, Mapping) else ""
     if error.validator_value not in ("integer", "number"):

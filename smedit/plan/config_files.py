@@ -19,6 +19,10 @@ from typing import Any
 import yaml
 
 from smedit.errors import SettingError, UserError, message, shown
+from smedit.store.files import suite_path
+
+CATALOGUE = {kind: f"config/{kind}.yaml" for kind in ("models", "datasets")}
+"""What a configuration can name → the suite's file that lists it."""
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -164,8 +168,13 @@ def explained(error: Exception, files: Sequence[Path], overrides: Mapping[str, A
         return message(error)
     if _holds(overrides, error.key):
         return f"config: {error}"
-    places = [path for path in files if _holds(read_file(path), error.key)][-1:] or files
-    return f"{', '.join(map(_short, places)) or 'config'}: {error}"
+    places = [path for path in files if _holds(read_file(path), error.key)][-1:]
+    kind, _, entry = error.key.partition(".")
+    if not places and kind in CATALOGUE:
+        path = suite_path(CATALOGUE[kind])
+        if _holds(read_file(path), entry):
+            return f"{_short(path)}: {str(error).removeprefix(f'{kind}.')}"
+    return f"{', '.join(map(_short, places or files)) or 'config'}: {error}"
 
 
 def _holds(values: Any, key: str) -> bool:

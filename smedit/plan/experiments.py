@@ -109,13 +109,13 @@ def expanded(
                             label or variant_name(settings.method, changes),
                             settings,
                             measurement,
-                            _Changes(changes),
-                            _Changes({k: values[k] for k in said if known[k].searched}),
+                            Values(changes),
+                            Values({k: values[k] for k in said if known[k].searched}),
                         ),
                     )
 
 
-class _Changes(dict[str, Any]):
+class Values(dict[str, Any]):
     """Settings that stand in a set."""
 
     def __hash__(self) -> int:  # type: ignore[override]

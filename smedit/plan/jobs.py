@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from smedit.data.readers import data_files
+from smedit.errors import UserError
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import Measurement, Settings, complete, declared
 from smedit.store.archives import data_of, described, unpack, unpacked
 from smedit.store.results import checksum
+from smedit.store.sources import frozen_checksum
 
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
 """The settings that what `freeze` computes depends on."""
 
-
-OLD = 1
-"""The date of a file that is to be made anew, in seconds: after that of what archives hold."""
+BACK = 2**60
+"""Nanoseconds, 36 years, by which a file that is to be made anew is dated back. No file was made so
+long ago, so the date says both that this was done and what it was."""
 
 HEAD = 2**20
 """Characters in which the first value of a result stands."""
@@ -139,15 +141,10 @@ def go_on(plan: Plan, results: Path) -> set[str]:
     have changed since; where the files of a dataset differ from those of the archives, their
     results are not taken.
     """
-    data = data_of(results)
-    same = {
-        name: described(data_files(name, spec)) == data.get(checksum(spec), {})
-        for name, spec in plan.datasets.items()
-        if data
-    }
+    same = same_data(plan, results)
 
     def wanted(name: str, text: bytes) -> bool:
-        if name not in plan.runs or not same.get(plan.runs[name].settings.dataset):
+        if name not in plan.runs or plan.runs[name].settings.dataset not in same:
             return False
         asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
         return has_all(plan.runs[name], asked)
@@ -159,15 +156,45 @@ def go_on(plan: Plan, results: Path) -> set[str]:
         if unpacked(file := results / f"runs/{name}.json")
         and has_all(run, asked_before(file))
         and plan.models[run.settings.model]["source"] != "path"
-        and same.get(run.settings.dataset)
+        and run.settings.dataset in same
     }
+
+
+def same_data(plan: Plan, results: Path, absent: bool = False) -> set[str]:
+    """The datasets whose files are those that the archives' results were made from.
+
+    Parameters
+    ----------
+    plan, results
+        The plan, and the folder of its results.
+    absent
+        Whether those count, too, none of whose files are on this machine.
+    """
+    data = data_of(results)
+
+    def is_same(name: str, spec: Mapping[str, Any]) -> bool:
+        if absent and not _is_here(name, spec):
+            return True
+        return bool(data) and described(data_files(name, spec)) == data.get(checksum(spec), {})
+
+    return {name for name, spec in plan.datasets.items() if is_same(name, spec)}
+
+
+def _is_here(dataset: str, spec: Mapping[str, Any]) -> bool:
+    """Whether any file of a dataset is on this machine; of one without files, yes."""
+    try:
+        files = data_files(dataset, spec)
+    except UserError:  # no such folder, or none of its files
+        return False
+    return not files or any(path.exists() for path in files)
 
 
 def whole_runs(plan: Plan, results: Path) -> set[str]:
     """Names of the runs whose results have all that is asked of them, of the data as it is now.
 
-    Any other result, and what `freeze` wrote if it lacks rows that one needs, gets an old date, so
-    that it counts as out of date: what a job is asked for is no reason for Snakemake to run it.
+    Any other result, and what `freeze` wrote if it lacks rows that one needs, is dated back, so
+    that it counts as out of date: what a job is asked for is no reason for Snakemake to run it. It
+    has its own date again once a plan asks for no more than it has.
     """
     whole = set()
     for name, run in plan.runs.items():
@@ -176,18 +203,28 @@ def whole_runs(plan: Plan, results: Path) -> set[str]:
             continue
         if has_all(run, asked_before(file)) and not _changed_since(plan, run.settings, file):
             whole.add(name)
-        elif not unpacked(file):
-            os.utime(file, (OLD, OLD))
+        if not unpacked(file):
+            _date(file, back=name not in whole)
     for name, settings in frozen(plan).items():
         file = results / f"frozen/{name}.json"
         if not file.exists():
             continue
         left = {run.name for run in plan.runs_on(settings.model, settings.dataset)} - whole
-        if left and _lacks_rows(plan, settings, file):
-            os.utime(file, (OLD, OLD))
-        elif file.stat().st_mtime == OLD:  # another configuration needed more
-            os.utime(file)
+        _date(file, back=bool(left) and _lacks_rows(plan, settings, file))
     return whole
+
+
+def _made(file: Path) -> int:
+    """When a file was made: its date, in nanoseconds, also if it is dated back."""
+    date = file.stat().st_mtime_ns
+    return date + BACK if 0 < date < BACK else date
+
+
+def _date(file: Path, back: bool) -> None:
+    """Date a file back, or give it its own date again."""
+    date = _made(file) - BACK * back
+    if date != file.stat().st_mtime_ns:
+        os.utime(file, ns=(date, date))
 
 
 def _changed_since(plan: Plan, settings: Settings, result: Path) -> bool:
@@ -195,20 +232,23 @@ def _changed_since(plan: Plan, settings: Settings, result: Path) -> bool:
     model = plan.models[settings.model]
     files = data_files(settings.dataset, plan.datasets[settings.dataset])
     read = [*files, *([Path(model_folder(settings.model))] if model["source"] == "path" else [])]
-    made = result.stat().st_mtime
-    return any(path.exists() and path.stat().st_mtime > made for path in map(Path, read))
+    made = _made(result)
+    return any(path.exists() and path.stat().st_mtime_ns > made for path in map(Path, read))
 
 
 def _lacks_rows(plan: Plan, settings: Settings, before: Path) -> bool:
-    """Whether what `freeze` wrote has fewer rows than are needed, or no text of streams."""
+    """Whether what `freeze` wrote has fewer rows than are needed, or no text of streams, or is of
+    other sources of the suite.
+    """  # noqa: D205
     try:
         held = json.loads(before.read_bytes())
     except ValueError:
         return False  # a job that reads it says so
     needed = plan.rows_needed(settings.model, settings.dataset)
     rows = held.get("rows", {})
+    other = held.get("sources") != frozen_checksum()
     few = any(count > rows.get(split, {}).get("count", 0) for split, count in needed.items())
-    return few or (_has_streams(plan, settings) and not held.get("perplexity"))
+    return other or few or (_has_streams(plan, settings) and not held.get("perplexity"))
 
 
 def _whole(asked: Any) -> list[dict[str, Any]]:

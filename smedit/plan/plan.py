@@ -9,7 +9,7 @@ from typing import Any
 
 from smedit.errors import SettingError, nearest
 from smedit.plan.catalogue import named
-from smedit.plan.experiments import Asked, asked, experiments, search_of
+from smedit.plan.experiments import Asked, Values, asked, experiments, search_of
 from smedit.plan.runs import Chosen, Run, Runs, make_run
 from smedit.plan.settings import Measurement, Settings, declared
 from smedit.plan.variants import variant_name
@@ -176,7 +176,14 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     for item in items:
         by_experiment[item.experiment].append(item)
     for name in planner.in_order():
-        planner.rows[name] = [planner.row(item) for item in by_experiment[name]]
+        # Of what a search chooses, an experiment's own values count for nothing.
+        planned = (planner.row(item) for item in by_experiment[name])
+        planner.rows[name] = list({row.asked: row for row in planned}.values())
+    for name, part in planner.experiments.items():
+        if "objective" in part:  # what it would choose is told, whether or not anything takes it
+            tuned = [i for i in by_experiment[name] if i.measurement.rows == "tune"]
+            for model in dict.fromkeys(item.settings.model for item in tuned):
+                planner.search(name, model)
     rows = tuple(row for name in planner.experiments for row in planner.rows[name])
     return Plan(rows, planner.runs.in_order(), planner.searches, planner.models, planner.datasets)
 
@@ -237,22 +244,24 @@ class _Planner:
         points = search.points[variant]
         candidates = list({tuple(p.values.items()): p.values for p in points}.values())
         ready = [self.with_values(item, values) for values in candidates]
+        settings, measurement = ready[0]
+        own = Values({k: v for k, v in item.strengths.items() if k not in candidates[0]})
+        item = replace(item, settings=settings, measurement=measurement, strengths=own)
         if len(ready) == 1:
-            settings, measurement = ready[0]
-            known = replace(item, settings=settings, measurement=measurement)
-            return Row(known, self.ask(known, settings, measurement))
-        chosen = Chosen(search.name, variant, tuple(candidates[0]), search.definition)
+            return Row(item, self.ask(item, settings, measurement))
+        shared = variant != variant_name(item.settings.method, item.changes)
+        chosen = Chosen(search.name, variant, tuple(candidates[0]), search.definition, shared)
         made = [self.run_of(item, *each).name for each in ready]
         has = all(
             name in self.runs and each[1] in self.runs[name].measurements
             for name, each in zip(made, ready, strict=True)
         )
         if has:
-            own = tuple(
+            points = tuple(
                 Point(values, name, each[1])
                 for values, name, each in zip(candidates, made, ready, strict=True)
             )
-            return Row(item, "", chosen, own)
+            return Row(item, "", chosen, points)
         return Row(item, self.ask(item, *ready[0], chosen), chosen)
 
     def with_values(self, item: Asked, values: Mapping[str, Any]) -> tuple[Settings, Measurement]:
@@ -267,12 +276,22 @@ class _Planner:
         """A search on one model; all its rows are planned before."""
         if (name, model) not in self.searches:
             points: dict[str, list[Point]] = {}
+            places: dict[str, dict[Values, set[Any]]] = {}
             for row in self.rows[name]:
                 item = row.asked
                 if (item.settings.model, item.measurement.rows) == (model, "tune"):
                     values = dict(item.strengths)
                     own = variant_name(item.settings.method, item.changes)
                     points.setdefault(own, []).append(Point(values, row.run, item.measurement))
+                    tried = places.setdefault(own, {}).setdefault(Values(values), set())
+                    tried.add((item.settings.dataset, item.settings.seed))
+            for own, by_values in places.items():
+                most = max(by_values.values(), key=len)
+                for values, tried in by_values.items():
+                    if tried != most:
+                        problem = f"{own} has not all values on all datasets and seeds ({values})"
+                        key = f"experiments.{name}"
+                        raise SettingError(key, f"{problem}; try each everywhere")
             objective = {**OBJECTIVE, **self.experiments[name].get("objective", {})}
             frozen = {variant: tuple(found) for variant, found in points.items()}
             self.searches[name, model] = Search(name, model, objective, frozen)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from smedit.data.dataset_sources import builtin_checksum
 from smedit.methods import rule_checksum
 from smedit.plan.settings import NONE, Measurement, Settings, declared, without_effect
 from smedit.store.results import checksum
@@ -25,12 +26,15 @@ class Chosen:
         The settings that it chooses.
     definition
         Checksum of everything that decides the choice.
+    shared
+        Whether that variant is another one than the run's own.
     """
 
     search: str
     variant: str
     names: tuple[str, ...]
     definition: str
+    shared: bool = False
 
 
 @dataclass
@@ -104,10 +108,22 @@ def identity(
         values["train_batches"] = measurement.train_batches  # then it is no point on the way
     values["shift_rule"] = [settings.shift_rule, rule_checksum(settings.shift_rule)]
     spec = {key: value for key, value in model_spec.items() if key != "edit_modules"}
-    values |= {"model_spec": spec, "dataset_spec": dict(dataset_spec)}
+    values |= {"model_spec": spec, "dataset_spec": _with_facts(dataset_spec)}
     if chosen:
         values["chosen"] = {"names": sorted(names - idle), "definition": chosen.definition}
+        if chosen.shared:
+            values["chosen"]["variant"] = chosen.variant
     return values
+
+
+def _with_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset, and what the built-in facts say if it is made of them."""
+    more: dict[str, Any] = {}
+    if spec.get("source") == "builtin":
+        more["facts"] = builtin_checksum(spec["format"])
+    if "train_on" in spec:
+        more["train_on"] = _with_facts(spec["train_on"])
+    return {**spec, **more}
 
 
 class Runs(dict[str, Run]):

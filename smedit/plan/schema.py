@@ -127,14 +127,14 @@ def _whole(record: type) -> dict[str, Any]:
 
 
 def _named(kind: str) -> dict[str, Any]:
-    """Names of the catalogue, or names with what they are; null leaves one out."""
+    """Names with what they are (null leaves one out), or a list of those and of known names."""
     mapped = {
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"$ref": "#/$defs/name"},
         "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]},
     }
-    return {"oneOf": [NAMES, mapped]}
+    return {"oneOf": [{**NAMES, "items": {"oneOf": [NAMES["items"], mapped]}}, mapped]}
 
 
 def _seeds() -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from smedit.plan.settings import without_effect
+from smedit.report import statistics
 from smedit.report.bound import UNEDITED, at_edge, best_within, in_words
 from smedit.report.metrics import is_headline
 from smedit.report.sides import SAME, STRENGTHS, rules
-from smedit.report.statistics import RESAMPLES, resamples
 
 GROUP = ("experiment", "model", "variant", "protocol", "n_edits", "train_batches", "edit_steps")
 Array = np.ndarray[Any, Any]
@@ -91,10 +91,13 @@ def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], dict[
         if row["rows"] == "eval":
             for stage in range(1, row["edit_steps"] + 1):
                 reported[(row["run"], *(row[name] for name in SAME), stage)] = row
+    planned: dict[tuple[Any, ...], set[str]] = {}
+    for row in filter(_searched, found.asked):
+        planned.setdefault(tuple(row[name] for name in GROUP), set()).add(in_words(_tried(row)))
     groups: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
     tried: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in found.rows:
-        if row["rows"] != "tune" or row["protocol"] != "batch":
+        if not _searched(row):
             continue
         key = tuple(row[name] for name in GROUP)
         group = groups.setdefault(key, {})
@@ -103,13 +106,23 @@ def _groups(found: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], dict[
             group[""] = {}
             continue
         pair = [_samples(found.of(each)[1], row["edit_steps"]) for each in (row, other)]
-        idle = without_effect(row)
-        values = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
-        values["edit_lr"] = row["edit_lr"]
-        words = in_words(values)
-        group.setdefault(words, {})[row["dataset"], row["seed"]] = pair
-        tried.setdefault(key, {})[words] = values
-    yield from ((key, group, tried.get(key, {})) for key, group in groups.items())
+        values = _tried(row)
+        group.setdefault(in_words(values), {})[row["dataset"], row["seed"]] = pair
+        tried.setdefault(key, {})[in_words(values)] = values
+    for key, group in groups.items():
+        if planned.get(key, set()) <= set(group):  # else the best may be among the others
+            yield key, group, tried.get(key, {})
+
+
+def _tried(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are tried: the strengths that have an effect, and the step size."""
+    idle = without_effect(row)
+    values = {name: row[name] for name in STRENGTHS if name not in idle and row[name] != ""}
+    return {**values, "edit_lr": row["edit_lr"]}
+
+
+def _searched(row: Mapping[str, Any]) -> bool:
+    return bool(row["rows"] == "tune" and row["protocol"] == "batch")
 
 
 def _samples(evaluation: Mapping[str, Any], stage: int) -> tuple[_Sample, _Sample | None]:
@@ -142,7 +155,7 @@ class _Resampled:
         self.names = [UNEDITED, *candidates]
         self.places = places
         some = next(iter(candidates.values()))
-        shape = (len(self.names), len(places), RESAMPLES + 1)
+        shape = (len(self.names), len(places), statistics.RESAMPLES + 1)
         self.tuned = {name: np.zeros(shape) for name in objectives}
         self.reported = {name: np.zeros(shape) for name in objectives}
         self.harm = {split: np.zeros(shape) for split in ("tune", "eval")}
@@ -165,7 +178,7 @@ class _Resampled:
         harm = self.harm["tune"].mean(1)
         best = best_within(self.tuned[objective].mean(1), harm, budget)
         here = [i for i, (name, _) in enumerate(self.places) if name == dataset]
-        draws = np.arange(RESAMPLES + 1)
+        draws = np.arange(statistics.RESAMPLES + 1)
         values = self.reported[objective][:, here].mean(1)[best, draws]
         harms = self.harm["eval"][:, here].mean(1)[best, draws]
         low, high = _ends(values[1:])
@@ -182,7 +195,7 @@ class _Resampled:
 
 def _weights(n: int, seed: int) -> Array:
     """How often each of n entries is drawn: once each, then in every resample."""
-    return np.vstack([np.ones((1, n)), resamples(n, seed)])
+    return np.vstack([np.ones((1, n)), statistics.resamples(n, seed)])
 
 
 def _ends(drawn: Array) -> Array:

@@ -10,7 +10,16 @@ import pandas as pd
 
 from smedit.report import statistics
 from smedit.report.quoted import quoted
-from smedit.report.sides import EACH, LOWER_IS_BETTER, PLACES, last_points, rules, selected, side
+from smedit.report.sides import (
+    EACH,
+    LOWER_IS_BETTER,
+    PLACES,
+    all_tried,
+    last_points,
+    rules,
+    selected,
+    side,
+)
 from smedit.report.timed import TIMED, timed
 
 HOW = {"published": "as published", "chosen": "with step sizes chosen"}
@@ -48,13 +57,12 @@ def compare(
         return None
     a, b = side(points, a_is, score), side(points, b_is, score)
     both = expected.merge(a, on=EACH).merge(b, on=EACH, suffixes=("_a", "_b"))
-    complete = len(both) == len(expected)
-    if both.empty:
-        return {"complete": False}
     both["difference"] = both.value_a - both.value_b
-    # Of an unfinished study, the settings that have most seeds: all seeds are to see the same ones.
-    seeds = both.groupby(PLACES).seed.transform("nunique")
-    both = both[seeds == seeds.max()]
+    both = both[both.difference.notna()]  # both diverged: their harm cannot be told apart
+    complete = len(both) == len(expected)
+    if both.empty or not all(all_tried(points, asked, of) for of in (a_is, b_is)):
+        return {"complete": False}
+    both = _of_the_same_seeds(both)
     by_seed = both.groupby("seed").difference.mean()
     mean, low, high = statistics.over_seeds(by_seed.tolist())
     harms = [_harm(points, of, both) for of in (a_is, b_is)]
@@ -75,6 +83,17 @@ def compare(
         "b_unedited": both.unedited_b.astype(bool).mean(),
         "pairs": both.difference.tolist(),
     }
+
+
+def _of_the_same_seeds(both: pd.DataFrame) -> pd.DataFrame:
+    """Of an unfinished study, the settings that have most seeds, and the same ones: else the spread
+    over seeds would hold differences between settings.
+    """  # noqa: D205
+    seen = {place: frozenset(part.seed) for place, part in both.groupby(PLACES)}
+    all_seeds = list(seen.values())
+    most = max(all_seeds, key=lambda seeds: (len(seeds), all_seeds.count(seeds)))
+    places = zip(*(both[name] for name in PLACES), strict=True)
+    return both[[seen[place] == most for place in places]]
 
 
 def _harm(points: pd.DataFrame, of: Mapping[str, Any], places: pd.DataFrame) -> float:

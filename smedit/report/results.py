@@ -11,7 +11,7 @@ from smedit.plan.plan import Plan
 from smedit.plan.settings import Measurement, complete, declared
 from smedit.store.files import refuse
 from smedit.store.records import Evaluated
-from smedit.store.results import read_result
+from smedit.store.results import checksum, read_result
 
 Result = Mapping[str, Any]
 
@@ -48,7 +48,24 @@ def read_runs(
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
+    _check_rows(folder, results)
     return results
+
+
+def _check_rows(folder: Path, results: Mapping[str, Result]) -> None:
+    """Results of one dataset and seed that were measured on other rows do not go together."""
+    known: dict[tuple[Any, ...], tuple[str, str]] = {}
+    for name, result in results.items():
+        seed = result["settings"]["seed"]
+        for split, rows in result.get("rows", {}).items():  # older results do not say
+            key = (checksum(result["dataset_spec"]), seed, split, rows["count"])
+            sha256, other = known.setdefault(key, (rows["sha256"], name))
+            if rows["sha256"] != sha256:
+                dataset = result["settings"]["dataset"]
+                raise UserError(
+                    f"{folder / 'runs'}: {other} and {name} were measured on different {split} "
+                    f"rows of {dataset}; delete the older one and those like it, and run again"
+                )
 
 
 def measured_rows(

@@ -116,8 +116,8 @@ def _cell(row: Mapping[Any, Any], name: str) -> str:
     if math.isnan(value):
         return "diverged" if row["diverged"] else "–"
     digits = 2 if name == "harm" else 0
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} ({low:.{digits}f}–{high:.{digits}f})"
+    text = f"{value:z.{digits}f}"
+    return text if math.isnan(low) else f"{text} ({low:z.{digits}f}–{high:z.{digits}f})"
 
 
 def _short(value: Any) -> str:

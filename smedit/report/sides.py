@@ -109,6 +109,23 @@ def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.Data
     return pd.concat(reached) if reached else _reached(mine[:0], score)
 
 
+def all_tried(points: pd.DataFrame, asked: pd.DataFrame, wanted: Mapping[str, Any]) -> bool:
+    """Whether every candidate is there from which a side chooses, on each model that is there.
+
+    Parameters
+    ----------
+    points, asked
+        What is measured, which is part of what is asked for.
+    wanted
+        See `side`.
+    """
+    done, planned = (
+        rows[rows["rows"] == "tune"].drop_duplicates(["model", *STRENGTHS]).groupby("model").size()
+        for rows in (selected(points, wanted), selected(asked, wanted))
+    )
+    return bool((done >= planned.reindex(done.index)).all())
+
+
 def choice(tuned: pd.DataFrame) -> Any:
     """The values that a search settles on, as text by setting.
 

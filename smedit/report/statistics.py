@@ -148,10 +148,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return multipletests(p_values, method="holm")[1].tolist()
 
 
-@cache
 def resamples(n: int, seed: int = 0) -> np.ndarray:
     """How often each of n entries is drawn in each of `RESAMPLES` resamples: (resamples, n)."""
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return _drawn(n, seed, RESAMPLES)
+
+
+@cache
+def _drawn(n: int, seed: int, size: int) -> np.ndarray:
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=size)
     return drawn.astype(float)
 
 

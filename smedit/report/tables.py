@@ -15,7 +15,14 @@ from typing import Any
 import pandas as pd
 
 from smedit.models.module_names import compact
-from smedit.plan.settings import Settings, all_settings, complete, declared, without_effect
+from smedit.plan.settings import (
+    Measurement,
+    Settings,
+    all_settings,
+    complete,
+    declared,
+    without_effect,
+)
 from smedit.report import at_budget, choose, statistics
 from smedit.report import claims as claims_module
 from smedit.report.bound import in_words
@@ -197,14 +204,21 @@ def gains(found: Found) -> Iterator[Mapping[str, Any]]:
     """What a second step adds, and the norm in place of KL: the last points, paired by request.
 
     Within an experiment, two variants are paired that differ in this one choice; in settings that
-    were searched for each, they may differ, too. One that diverged has no last point.
+    were searched for each, and between losses in their strengths, they may differ, too. Where there
+    are several such partners (an axis of strengths), there is no gain. One that diverged has no
+    last point.
     """
-    known = {_pair_key(row): row for row in found.rows}
+    known: dict[Any, dict[Any, Mapping[str, Any]]] = {}
+    for row in found.rows:
+        measured = (row["run"], *(str(row[name]) for name in declared(Measurement)))
+        for gain_of in LOOSE:
+            known.setdefault((gain_of, _pair_key(row, gain_of)), {})[measured] = row
     for row in found.rows:
         for gain_of, change in _without(row):
-            other = known.get(_pair_key({**row, **change}))
-            if other is None or row["rows"] != "eval":
+            partners = known.get((gain_of, _pair_key({**row, **change}, gain_of)), {})
+            if len(partners) != 1 or row["rows"] != "eval":
                 continue
+            (other,) = partners.values()
             (_, ours), (_, theirs) = found.of(row), found.of(other)
             if ours["diverged"] or theirs["diverged"]:
                 continue
@@ -219,12 +233,20 @@ def gains(found: Found) -> Iterator[Mapping[str, Any]]:
                 yield place(row) | {"gain_of": gain_of, **named, **gain}
 
 
-def _pair_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    idle = without_effect(row)
-    # A method is a name for its choices; the others go with the locality loss.
-    loose = {"method", "reg_coef", "loc_coef", "reg_power"}
+SECOND_STEP, NORM_FOR_KL = "second step", "norm in place of KL"
+
+LOOSE = {
+    SECOND_STEP: {"method"},
+    NORM_FOR_KL: {"method", "reg_coef", "loc_coef", "reg_power"},
+}
+"""Gain → in what else its sides may differ: a method is a name for its choices, and each locality
+loss has strengths of its own."""
+
+
+def _pair_key(row: Mapping[str, Any], gain_of: str) -> tuple[Any, ...]:
+    idle, loose = without_effect(row), LOOSE[gain_of]
     if row["search"]:
-        loose |= {name for name, said in all_settings().items() if said.searched}
+        loose = loose | {name for name, said in all_settings().items() if said.searched}
     names = [name for name in all_settings() if name not in idle | loose]
     return row["experiment"], *((name, row[name]) for name in names)
 
@@ -235,9 +257,9 @@ def _without(row: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         single = {"bp_steps": 1, "edit_steps": 1}
         if row["training"] == "in_batches" and row["adam_repeats"] == 2:
             single["adam_repeats"] = 1
-        yield "second step", single
+        yield SECOND_STEP, single
     if row["locality"] == "norm" and row["training"] != "none":
-        yield "norm in place of KL", {"locality": "kl"}
+        yield NORM_FOR_KL, {"locality": "kl"}
 
 
 @table(*PLACE, "phase", "per", "seconds", "n")
@@ -369,12 +391,12 @@ def summary(found: Found) -> Iterator[Mapping[str, Any]]:
     most. ``seconds`` are those of the whole run, ``memory_mb`` its
     peak; ``diverged`` counts the seeds that did, which have no last point and no part in the means.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     for row in found.rows:
         if row["rows"] == "eval":
             key = {k: v for k, v in place(row).items() if k not in ("seed", "run", "generate")}
-            groups.setdefault(str(key), []).append(row)
-    for rows in groups.values():
+            groups.setdefault(str(key), {})[row["seed"]] = row  # once, however much it generates
+    for rows in (list(group.values()) for group in groups.values()):
         of_seed = [found.scores(row) for row in rows]
         ended = [found.of(row)[1]["diverged"] is not None for row in rows]
         kept = [scores for scores, end in zip(of_seed, ended, strict=True) if not end]

@@ -10,6 +10,7 @@ from typing import Any
 from smedit.data.facts import EditRequest, Splits
 from smedit.store.files import refuse, what_changed
 from smedit.store.results import checksum, result_with
+from smedit.store.sources import frozen_checksum
 
 LAYOUT = 3
 """How the file is laid out; another layout is another version of the suite's."""
@@ -33,7 +34,7 @@ def read_before(job: Mapping[str, Any], states: Path, path: Path) -> dict[str, A
         If not. The file is marked; see `smedit.store.files.refuse`.
     """
     before = result_with("made_for", path)
-    if before.get("layout") != LAYOUT:
+    if (before.get("layout"), before.get("sources")) != (LAYOUT, frozen_checksum()):
         refuse(path, "made by another version of the suite")
     ours, theirs = made_for(job), before["made_for"]
     other = [name for name in ours if ours[name] != theirs.get(name)]

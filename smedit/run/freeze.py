@@ -20,6 +20,7 @@ from smedit.run.before import LAYOUT, describe_rows, made_for
 from smedit.run.opening import open_model, rows_of
 from smedit.store.files import fingerprint
 from smedit.store.results import write_result
+from smedit.store.sources import frozen_checksum
 
 log = logging.getLogger("smedit")
 
@@ -85,6 +86,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     result = {
         "rows": described,
         "layout": LAYOUT,
+        "sources": frozen_checksum(),
         "way": way_of(model),
         "made_for": made_for(job),
         "dataset": row_counts(splits),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ from smedit.run.opening import (
 from smedit.run.training import Training
 from smedit.store.records import Evaluated
 from smedit.store.results import checksum
+from smedit.store.sources import engine_checksum
 
 log = logging.getLogger("smedit")
 
@@ -130,6 +128,7 @@ def run(
         "asked": asked,
         "settings": settings,
         "dataset_spec": job["dataset_spec"],
+        "rows": {split: frozen["rows"][split] for split in ("tune", "eval")},
         "chosen": job.get("chosen"),
         "identity": job["identity"],
         "engine": engine_checksum(),
@@ -260,13 +259,3 @@ def _described(measurement: Mapping[str, Any]) -> str:
     m = measurement
     size = f"step size {m['edit_lr']:g}, " if m["edit_lr"] is not None else ""
     return f"after {m['train_batches']} training batches, {size}{m['protocol']}, {m['rows']} rows"
-
-
-@cache
-def engine_checksum() -> str:
-    """SHA-256 of the sources that compute a result's numbers."""
-    digest = hashlib.sha256()
-    for path in sorted(files("smedit.engine").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".py"):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

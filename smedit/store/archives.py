@@ -11,6 +11,7 @@ import json
 import lzma
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,13 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
 
 
 def described(files: Iterable[Path]) -> dict[str, str]:
-    """Name of a file → SHA-256 of its content."""
-    return {path.name: fingerprint(path)["sha256"] for path in files}
+    """Name of a file → SHA-256 of its content; with its folder's, where two have one name."""
+    listed = list(files)
+    names = Counter(path.name for path in listed)
+    return {
+        "/".join(path.parts[-1 if names[path.name] == 1 else -2 :]): fingerprint(path)["sha256"]
+        for path in listed
+    }
 
 
 def data_of(results: Path) -> dict[str, dict[str, str]]:

@@ -187,11 +187,12 @@ def test_other_rows_than_were_frozen_are_refused(tmp_path, capsys, file, split):
     assert freeze() == edit() == 0
 
 
-def test_what_an_earlier_version_froze_is_made_anew(tmp_path, capsys):
+@pytest.mark.parametrize("key", ["layout", "sources"])
+def test_what_an_earlier_version_froze_is_made_anew(tmp_path, capsys, key):
     run(tmp_path)
     (tmp_path / "result.json").unlink()
     before = read_result(tmp_path / "before.json")
-    del before["layout"]
+    del before[key]
     write_result(before, tmp_path / "before.json")
     assert run(tmp_path)[0] == 2
     assert "before.json: made by another version of the suite; delete it" in capsys.readouterr().err

@@ -263,6 +263,37 @@ def test_of_an_unfinished_study_all_seeds_see_the_same_settings():
     assert (it["settings"], it["seeds"]) == (1, 3) and it["difference"] == pytest.approx(10)
 
 
+def test_of_an_unfinished_study_the_settings_have_the_same_seeds():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    other = scores_of("e", "one", 3, 90.0) + scores_of("e", "two", 3, 10.0)
+    lacking = {("d", 2), ("other", 0)}
+    rows += [r | {"dataset": "other"} for r in other]
+    it = compared(
+        [r for r in rows if (r["dataset"], r["seed"]) not in lacking], "e", "one", "two", asked=rows
+    )
+    assert (it["complete"], it["settings"], it["seeds"]) == (False, 1, 2)
+
+
+def test_harm_of_two_that_diverged_is_no_difference():
+    rows = scores_of("e", "one", 3, 50.0) + scores_of("e", "two", 3, 40.0)
+    for row in rows:
+        if row["seed"] == 1:
+            row["diverged"] = "the loss is not finite"
+    it = compared(rows, "e", "one", "two", score="harm")
+    assert (it["complete"], it["seeds"]) == (False, 2)
+
+
+def test_nothing_is_chosen_from_a_part_of_what_is_to_be_tried():
+    rows = []
+    for variant in ("one", "two"):
+        for step_size, value in ((1e-4, 40.0), (1e-3, 60.0)):
+            for split in ("tune", "eval"):
+                rows += scores_of("e", variant, 3, value, rows=split, edit_lr=step_size)
+    known = [row for row in rows if row["edit_lr"] == 1e-4]
+    assert compared(rows, "e", "one", "two")["a"] == pytest.approx(60 + 1 / 9)
+    assert compared(known, "e", "one", "two", asked=rows) == {"complete": False}
+
+
 def test_a_verdict_stands_beside_what_each_model_alone_would_say():
     rows = []
     for model, value in (("one", 60.0), ("other", 40.0)):

@@ -195,6 +195,28 @@ def test_a_bad_value_is_named(key, value, message, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+MINE = {"source": "random", "architecture": "config/architectures/tiny-llama.json", "seed": 0}
+
+
+def test_names_of_the_catalogue_stand_beside_what_is_one_s_own():
+    mine = MINE | {"edit_modules": ["model.layers.3.mlp.up_proj"]}
+    listed = {**read("smoke"), "models": ["tiny-llama", {"mine": mine, "theirs": None}]}
+    made = make_plan(completed(listed))
+    assert list(made.models) == ["tiny-llama", "mine"]
+    assert made.models["mine"] == mine
+    with pytest.raises(UserError, match=r"models.1: 'tiny-llama' is listed twice; leave one out"):
+        completed(listed | {"models": ["tiny-llama", {"tiny-llama": mine}]})
+    with pytest.raises(UserError, match=r"models.1.mine: the key 'edit_modules' is missing"):
+        completed(listed | {"models": ["tiny-llama", {"mine": MINE}]})
+
+
+def test_a_mistake_in_the_catalogue_is_found(monkeypatch):
+    broken = {"models": {"mine": MINE}, "datasets": read("smoke")["datasets"]}
+    monkeypatch.setattr("smedit.plan.config.catalogue", broken.get)
+    with pytest.raises(UserError, match=r"^models.mine: the key 'edit_modules' is missing"):
+        completed(read("smoke"))
+
+
 def test_a_missing_edit_module_is_named_with_its_key_and_the_nearest(monkeypatch):
     monkeypatch.chdir(ROOT)
     models = read("config")["models"]

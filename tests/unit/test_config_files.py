@@ -107,3 +107,9 @@ def test_a_message_names_the_file_that_has_the_last_word(key, where, files):
 def test_a_message_on_something_else_names_no_configuration(files):
     assert explained(UserError("data.json: damaged"), files, {}) == "data.json: damaged"
     assert explained(SettingError("seeds", "is wrong"), [], {}) == "config: seeds: is wrong"
+
+
+def test_a_mistake_in_the_catalogue_names_its_file(files, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    error = SettingError("models.tiny-gpt2.steps", "is wrong")
+    assert explained(error, files, {}) == "config/models.yaml: tiny-gpt2.steps: is wrong"

@@ -140,7 +140,7 @@ def test_locality_prompts_of_every_shape_are_read(locality, tmp_path):
 def test_the_same_fact_twice_counts_once(tmp_path):
     read = read_facts(written(tmp_path, [MQUAKE, {**MQUAKE, "case_id": 0}]))
     assert read.ids == ("7.1", "7.2")
-    assert read.notes[-1] == "2 facts are the same as earlier ones, and are left out"
+    assert read.notes[-1] == "2 facts left out, the same as earlier ones"
 
 
 def test_a_fact_in_python_is_that_of_a_file(tmp_path):

@@ -188,7 +188,7 @@ def test_what_a_card_says_was_measured(tmp_path):
     found = edited(opened(tmp_path))
     found.save(tmp_path / "edited")
     card = (tmp_path / "edited/README.md").read_text()
-    assert "2 facts were edited into **" in card
+    assert "edited 2 facts into **" in card
     assert f"Harm: {found.harm:.2f} nats per token" in card
     means = found.score().means.set_index("score")
     assert f"| efficacy | {means.before.efficacy:.1f} | {means.after.efficacy:.1f} | 2 |" in card

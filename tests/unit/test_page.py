@@ -174,11 +174,19 @@ def test_the_choice_within_a_budget_is_made_on_tune_rows():
     assert at[0.3]["ci_low"] <= 40 <= at[0.3]["ci_high"] and 0 < at[0.3]["same_choice"] <= 1
 
 
+def test_of_a_part_of_what_is_to_be_tried_nothing_is_chosen():
+    found = FakeFound([(1e-4, 0.5, 0.1), (1e-3, 0.75, 0.4), (1e-2, 1.0, 2.0)])
+    found.asked = found.rows
+    assert list(at_budgets(found))
+    found.rows = [row for row in found.rows if row["edit_lr"] < 1e-2]
+    assert list(at_budgets(found)) == []
+
+
 class FakeFound:
     """Two seeds, measured at step sizes: on ``eval`` rows a fifth lower, and more harmful."""
 
     def __init__(self, tried):
-        self.rows, self.measured = [], {}
+        self.rows, self.asked, self.measured = [], [], {}
         for lr, score, harm in tried:
             for rows, value, nats in (("tune", score, harm), ("eval", 0.8 * score, harm * 1.25)):
                 for seed in (0, 1):

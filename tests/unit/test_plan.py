@@ -3,24 +3,27 @@
 import json
 import os
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
+from smedit.errors import UserError
 from smedit.methods import rule_checksum
 from smedit.plan import runs as plan_runs
 from smedit.plan.config import completed
 from smedit.plan.forecast import screen
 from smedit.plan.jobs import (
-    OLD,
+    BACK,
     asked_before,
     first_value,
     freeze_job,
     frozen,
     has_all,
     run_job,
+    same_data,
     whole_runs,
 )
 from smedit.plan.plan import make_plan
@@ -29,6 +32,9 @@ from smedit.plan.runs import identity, make_run
 from smedit.plan.settings import Machine, Measurement, Settings, all_settings, declared
 from smedit.plan.variants import resolve
 from smedit.report.figures import figures_of
+from smedit.store.archives import pack
+from smedit.store.results import write_result
+from smedit.store.sources import frozen_checksum
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,6 +139,48 @@ def test_what_a_rule_does_is_part_of_the_identity(monkeypatch):
     assert run_of().name != before
 
 
+def test_what_the_built_in_facts_say_is_part_of_the_identity(monkeypatch):
+    before = plan().runs
+    monkeypatch.setattr(plan_runs, "builtin_checksum", lambda _: "other")
+    assert not plan().runs.keys() & before.keys()
+
+
+STEPS_SEARCHED = "search: {methods: [{method: MALMEN, bp_steps: [1, 2]}], lr: [1.0e-5, 1.0e-4]}\n"
+
+
+def test_values_that_a_search_chooses_are_no_axis():
+    text = STEPS_SEARCHED + "best: {methods: [MALMEN], chosen_in: search, lr: [1.0e-4, 1.0e-3]}"
+    rows = [row for row in plan(text).rows if row.asked.experiment == "best"]
+    assert [row.asked.settings.seed for row in rows] == [0, 1]
+    listed = "best: {methods: [MALMEN], chosen_in: search}"
+    assert plan(text).runs.keys() == plan(STEPS_SEARCHED + listed).runs.keys()
+
+
+def test_an_experiment_with_an_objective_is_a_search():
+    text = "search: {methods: [MALMEN], lr: [1.0e-5, 1.0e-4], rows: tune, objective: {}}"
+    assert list(plan(text).searches) == [("search", "smollm2-135m")]
+    assert not plan(text.replace(", objective: {}", "")).searches
+
+
+def test_every_value_of_a_search_is_tried_everywhere():
+    qa, cloze = "worldfacts-qa: {lr: [1.0e-5, 1.0e-4]}", "worldfacts-cloze: {lr: [1.0e-4, 1.0e-3]}"
+    search = f"search: {{methods: [MALMEN], by_dataset: {{{qa}, {cloze}}}}}"
+    text = f"{search}\nbest: {{methods: [MALMEN], chosen_in: search}}"
+    both = ["worldfacts-qa", "worldfacts-cloze"]
+    with pytest.raises(UserError, match=r"experiments.search: MALMEN has not all values on all"):
+        plan(text, datasets=both)
+
+
+def test_a_run_with_another_variant_s_values_is_another_run():
+    own = "best: {methods: [{method: MALMEN, bp_steps: 2}], chosen_in: search, n_requests: 64}"
+    shared = own.replace("chosen_in: search", "chosen_in: {search: search, shared: [bp_steps]}")
+    made = [
+        {row.run for row in plan(STEPS_SEARCHED + text).rows if row.asked.experiment == "best"}
+        for text in (own, shared)
+    ]
+    assert not made[0] & made[1]
+
+
 def test_a_rule_is_read_without_its_words(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     one = 'import no\n\n@shift_rule\ndef rule(a, b):\n    """Words."""\n    return a + b  # more\n'
@@ -153,6 +201,29 @@ def test_what_a_rule_calls_is_part_of_it(tmp_path, monkeypatch):
         (tmp_path / f"{name}_whole.py").write_text(text.format(2 if name == "other" else 1) + more)
     sums = [rule_checksum(f"{name}_whole:rule") for name in ("one", "same", "other")]
     assert sums[0] == sums[1] != sums[2]
+
+
+@pytest.mark.parametrize(
+    ("brings", "uses"),
+    [
+        ("from .more import helper", "helper(a)"),
+        ("from split_rule.more import helper as h", "h(a)"),
+        ("import split_rule.more", "split_rule.more.helper(a)"),
+        ("import split_rule.more as m", "m.helper(a)"),
+    ],
+)
+def test_a_rule_that_uses_another_file_is_refused(brings, uses, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "split_rule", raising=False)
+    (tmp_path / "split_rule").mkdir()
+    (tmp_path / "split_rule/__init__.py").write_text("")
+    text = f"import torch\n{brings}\n\n@shift_rule\ndef rule(a):\n    return torch.tanh({uses})\n"
+    (tmp_path / "split_rule/rules.py").write_text(text)
+    rule_checksum.cache_clear()
+    with pytest.raises(UserError, match=r"uses '\w+' of another file; move it into the rule's"):
+        rule_checksum("split_rule.rules:rule")
+    (tmp_path / "split_rule/rules.py").write_text(text.replace(uses, "a"))
+    assert len(rule_checksum("split_rule.rules:rule")) == 64
 
 
 def test_a_result_from_before_a_setting_was_there_has_its_neutral_value(tmp_path):
@@ -409,7 +480,7 @@ def results_of(made, folder):
 
 
 def dates(folder):
-    return {path.stat().st_mtime for path in (folder / "runs").iterdir()}
+    return {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
 
 
 def test_a_result_that_lacks_something_is_out_of_date(tmp_path):
@@ -417,14 +488,49 @@ def test_a_result_that_lacks_something_is_out_of_date(tmp_path):
     assert whole_runs(made, tmp_path) == set()
     results_of(made, tmp_path)
     assert whole_runs(made, tmp_path) == set(made.runs)
-    assert OLD not in dates(tmp_path)
+    own = dates(tmp_path)
     grown = plan(n_requests=48)
     assert set(grown.runs) == set(made.runs)
     assert whole_runs(grown, tmp_path) == set()
-    assert dates(tmp_path) == {OLD}
+    assert all(date == own[file] - BACK for file, date in dates(tmp_path).items())
     less = yaml.safe_load(EXAMPLE)["experiments"]["mine"] | {"train_batches": [1]}
     smaller = plan(yaml.safe_dump({"mine": less}))
     assert whole_runs(smaller, tmp_path) == set(smaller.runs) == set(made.runs)
+    assert dates(tmp_path) == own
+
+
+def test_archived_results_are_of_the_same_data(tmp_path):
+    facts, results = tmp_path / "facts.json", tmp_path / "results"
+    mine = {"format": "facts", "source": "file", "path": str(facts), "train_on": "worldfacts-qa"}
+    facts.write_text("[]")
+    made = plan(datasets={"mine": mine})
+    results.mkdir()
+    assert same_data(made, results) == set()  # there is no archive
+    results_of(made, results)
+    for name in made.runs:
+        file = results / f"runs/{name}.json"
+        write_result({**json.loads(file.read_text()), "dataset_spec": made.datasets["mine"]}, file)
+    pack(results, lambda result: [facts])
+    assert same_data(made, results) == {"mine"}
+    facts.write_text("[1]")
+    assert same_data(made, results) == same_data(made, results, absent=True) == set()
+    facts.unlink()
+    assert same_data(made, results, absent=True) == {"mine"}
+
+
+def test_what_other_sources_froze_is_out_of_date(tmp_path):
+    made = plan()
+    (tmp_path / "frozen").mkdir()
+    needed = made.rows_needed("smollm2-135m", "worldfacts-qa")
+    held = {"rows": {split: {"count": count} for split, count in needed.items()}, "perplexity": [1]}
+    names = list(frozen(made))
+    for name, sources in zip(names, (frozen_checksum(), "other"), strict=True):
+        file = tmp_path / f"frozen/{name}.json"
+        file.write_text(json.dumps({**held, "sources": sources}))
+    own = {name: (tmp_path / f"frozen/{name}.json").stat().st_mtime_ns for name in names}
+    whole_runs(made, tmp_path)
+    back = [own[n] - (tmp_path / f"frozen/{n}.json").stat().st_mtime_ns for n in names]
+    assert back == [0, BACK]
 
 
 def test_a_result_is_not_whole_once_its_data_changes(tmp_path):
@@ -433,6 +539,9 @@ def test_a_result_is_not_whole_once_its_data_changes(tmp_path):
     mine = {"format": "facts", "source": "file", "path": str(facts), "train_on": "worldfacts-qa"}
     made = plan(datasets={"mine": mine})
     results_of(made, tmp_path)
+    assert whole_runs(made, tmp_path) == set(made.runs)
+    grown = plan(datasets={"mine": mine}, n_requests=48)
+    assert whole_runs(grown, tmp_path) == set()
     assert whole_runs(made, tmp_path) == set(made.runs)
     os.utime(facts, (2**32, 2**32))
     assert whole_runs(made, tmp_path) == set()

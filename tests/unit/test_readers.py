@@ -538,6 +538,16 @@ def test_a_subject_that_is_edited_is_not_trained_on(tmp_path):
     assert all(row.subject != subject for row in splits.train)
 
 
+def test_facts_are_scored_alike(tmp_path):
+    rows = fact_rows(10)
+    rows[3]["competing"] = "cook"
+    (tmp_path / "facts.json").write_text(json.dumps(rows))
+    spec = {"format": "facts", "source": "file", "path": str(tmp_path / "facts.json")}
+    other = {"format": "zsre", "source": "builtin", "target": "alt"}
+    with pytest.raises(UserError, match="mine: 9 of 10 facts name no competing answer"):
+        load_requests("mine", {**spec, "train_on": other}, 0)
+
+
 def test_every_edit_of_a_chain_is_a_row(tmp_path):
     edit = {
         "prompt": "{} was born in",

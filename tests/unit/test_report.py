@@ -232,6 +232,38 @@ def test_gains_pair_what_differs_in_one_choice(tables):
     assert set(gains[gains.variant == "SMEdit"].gain_of) == {"norm in place of KL"}
 
 
+def gains_of(config, experiment):
+    """Variant and loss of every gain, where an experiment is the only one."""
+    config["experiments"] = {"e": yaml.safe_load(experiment)}
+    write(completed(config))
+    collect.write_tables(completed(config))
+    gains = pd.read_csv(Path(config["results_dir"]) / "gains.csv")
+    return gains.groupby("gain_of")[["loc_coef", "reg_coef"]].apply(lambda g: g.values.tolist())
+
+
+def test_a_gain_needs_one_partner(config):
+    steps = "{method: MALMEN, bp_steps: [1, 2], loc_coef: [0.06, 0.6]}"
+    found = gains_of(config, f"{{methods: [{steps}, {{method: SMEdit, reg_coef: [0.05, 0.5]}}]}}")
+    assert list(found.index) == ["second step"]  # which KL would the norm be in place of?
+    assert {loc_coef for loc_coef, _ in found["second step"]} == {0.06, 0.6}
+
+
+def test_the_norm_takes_the_place_of_the_one_kl(config):
+    found = gains_of(config, "{methods: [{method: MALMEN, bp_steps: 2, loc_coef: 6}, SMEdit]}")
+    assert list(found.index) == ["norm in place of KL"]
+
+
+def test_results_of_other_rows_do_not_go_together(config):
+    plan = write(config)
+    folder = Path(config["results_dir"]) / "runs"
+    one, other = [n for n, r in plan.runs.items() if r.settings.seed == 0][:2]
+    for name, sha256 in ((one, "a"), (other, "b")):
+        rows = {"rows": {"eval": {"count": 8, "sha256": sha256}}, "dataset_spec": {}}
+        write_result(made(plan.runs[name]) | rows, folder / f"{name}.json")
+    with pytest.raises(UserError, match=f"{one} and {other} were measured on different eval rows"):
+        collect.write_tables(config)
+
+
 def test_results_without_a_new_score_have_no_gain_in_it(config):
     plan = write(config)
     lost = {n for n, run in plan.runs.items() if run.settings.bp_steps == 1}

@@ -23,6 +23,10 @@ RESULTS, FIGURES = ROOT / "smoke/results", ROOT / "smoke/figures"
 PLAN = make_plan(completed(read_file(ROOT / "config/smoke.yaml")))
 
 
+STOPPED = 4
+"""Jobs that two stops of two jobs each can take between their result and Snakemake's note of it."""
+
+
 def finished_runs(started):
     """Result files of the jobs that Snakemake has counted as done, by its own log since then.
 
@@ -186,7 +190,8 @@ def test_every_run_has_a_log_beside_it_and_a_line_in_the_index(smoke):
     assert runs == set(PLAN.runs) == set(table("runs").run)
     for name in runs:
         assert (RESULTS / f"runs/{name}.log").stat().st_size > 0
-        assert (RESULTS / f"benchmarks/runs/{name}.tsv").is_file()
+    timed = {path.stem for path in (RESULTS / "benchmarks/runs").glob("*.tsv")}
+    assert timed <= runs and len(timed) >= len(runs) - STOPPED
 
 
 def test_what_a_run_got_wrong_can_be_read(smoke, monkeypatch, capsys):
@@ -203,7 +208,8 @@ def test_provenance(smoke):
     provenance = json.loads((RESULTS / "provenance.json").read_text())
     assert provenance["packages"]["torch"].startswith("2.13.0")
     assert len(provenance["config_sha256"]) == 64
-    assert provenance["job_seconds"]["runs"]["jobs"] == len(PLAN.runs)
+    timed = len(list((RESULTS / "benchmarks/runs").glob("*.tsv")))
+    assert provenance["job_seconds"]["runs"]["jobs"] == timed >= len(PLAN.runs) - STOPPED
     assert list(provenance["engines"].values()) == [len(PLAN.runs)]
     assert {tried["way"] for tried in provenance["self_tests"].values()} == {"fast"}
     rows = provenance["rows"]["worldfacts-qa"]

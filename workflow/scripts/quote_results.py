@@ -62,18 +62,25 @@ def _plan() -> Plan:
 
 
 def verdicts_in_short() -> str:
-    """The claims with their verdicts and measured differences, what is settled first."""
+    """The claims with their verdicts and differences, what is settled first."""
     lines = []
     for each in verdicts(pd.read_csv(RESULTS / "claims.csv")):
-        measured = ""
-        if each["recipes"]:
-            recipe = list(each["recipes"].values())[-1]
-            less = f"{each['less']} " if each["kept"] else ""
-            measured = f"{less}{recipe['difference']} {recipe['unit']}"
-        place = ("not tested" in each["verdict"], "not settled" in each["verdict"], not measured)
-        lines.append((place, f"| {each['claim']} | {_verdict(each)} | {measured} |"))
+        cells = [_difference(each, recipe) for recipe in RECIPES]
+        place = ("not tested" in each["verdict"], "not settled" in each["verdict"], not any(cells))
+        row = [each["claim"], _verdict(each), each["quoted"], *cells]
+        lines.append((place, f"| {' | '.join(row)} |"))
     ordered = [line for _, line in sorted(lines, key=lambda pair: pair[0])]
-    return "\n".join(["| claim | verdict | measured |", "| --- | --- | --- |", *ordered])
+    head = ["claim", "verdict", "the paper's own", *RECIPES.values()]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *ordered])
+
+
+def _difference(claim: dict[str, Any], recipe: str) -> str:
+    """What a recipe's sides differ by; empty if it is not measured."""
+    found = claim["recipes"].get(recipe)
+    if found is None:
+        return ""
+    less = f"{claim['less']} " if claim["kept"] else ""
+    return f"{less}{found['difference']} {found['unit']}"
 
 
 def _verdict(each: dict[str, Any]) -> str:
@@ -127,11 +134,16 @@ def fair() -> str:
     """What each variant reaches with values of its own: the study's headline table."""
     table = pd.read_csv(RESULTS / "summary.csv")
     table = table[table.experiment == "fair"]
-    datasets, scores = list(table.dataset.unique()), ("generalization", "agreement", "harm")
+    datasets = list(table.dataset.unique())
+    scores = ("generalization", "specificity", "agreement", "harm")
     head = ["model", "variant", *(f"{d}: {score}" for d in datasets for score in scores), "seeds"]
     lines = [head, ["---"] * len(head)]
     for (model, variant), part in table.groupby(["model", "variant"], sort=False):
         of = part.set_index("dataset")
+        if model not in (line[0] for line in lines):
+            lines.append(
+                [model, "unedited", *(_unedited(of, d, s) for d in datasets for s in scores), ""]
+            )
         cells = [
             _of(of.loc[d], score) if d in of.index else "" for d in datasets for score in scores
         ]
@@ -143,6 +155,13 @@ def _of(row: pd.Series, score: str) -> str:
     digits = 2 if score == "harm" else 0
     value, low, high = (row[f"{score}{end}"] for end in ("", "_low", "_high"))
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _unedited(rows: pd.DataFrame, dataset: str, score: str) -> str:
+    """A score of the model as it was; it agrees with itself and harms nothing."""
+    if score in ("agreement", "harm"):
+        return {"agreement": "100", "harm": "0"}[score]
+    return f"{rows.loc[dataset, f'unedited_{score}']:.0f}" if dataset in rows.index else ""
 
 
 def studied() -> str:

@@ -75,7 +75,7 @@ def styles(variants: Mapping[str, str]) -> dict[str, Style]:
         color = COLORS[place % len(COLORS)]
         found[label] = {
             "color": color,
-            "marker": MARKERS[(place + 2 * number) % len(MARKERS)],
+            "marker": MARKERS[(place + 2 * number + number // 4) % len(MARKERS)],  # eight differ
             "linestyle": LINES[number % len(LINES)],
             "markerfacecolor": color if number % 2 == 0 else "white",
             "markeredgecolor": color,

@@ -120,7 +120,7 @@ def _text(column: str, value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     if column.startswith(("harm", "drift")) and not column.startswith("harm_at"):
-        return f"{value:.2f}"
+        return f"{value:z.2f}"
     if column.startswith(tuple(HEADLINE)) or column.startswith("unedited"):
         return f"{value:.0f}"
     return f"{value:.3g}"

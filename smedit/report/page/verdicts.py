@@ -86,7 +86,7 @@ def _counts(row: Mapping[str, Any], recipe: str) -> str:
     if _known(row[f"{recipe}_models"]):
         said += f" ({row[f'{recipe}_models']})"
     if _known(row[f"{recipe}_a_harm"]) and row["score"] != "harm":
-        harms = " and ".join(f"{row[f'{recipe}_{k}_harm']:.2f}" for k in "ab")
+        harms = " and ".join(f"{row[f'{recipe}_{k}_harm']:z.2f}" for k in "ab")
         said += f"; harm {harms} nats"
     return said
 
