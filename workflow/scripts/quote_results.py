@@ -37,11 +37,15 @@ def progress() -> str:
     planned, done = len(plan.runs), int(runs.whole.sum())
     if done == planned:
         return f"All {planned} runs are done."
-    begun = ", ".join(f"{model} {int((runs.model == model).sum())}" for model in plan.models)
-    return (
-        f"{done} of {planned} runs are complete, {len(runs) - done} in part (by model: {begun}). "
-        "So far they show this."
-    )
+    begun = "; ".join(_begun(model, runs[runs.model == model].whole) for model in plan.models)
+    return f"{done} of {planned} runs are complete ({begun}). So far they show this."
+
+
+def _begun(model: str, whole: pd.Series) -> str:
+    if whole.empty:
+        return f"{model}: none"
+    rest = int((~whole).sum())
+    return f"{model}: {int(whole.sum())}{f', and {rest} more in part' if rest else ''}"
 
 
 def questions() -> str:
@@ -53,7 +57,8 @@ def questions() -> str:
     lines = ["| experiment | what it asks | measured |", "| --- | --- | --- |"]
     for name, n in asked.items():
         done = int(seeds.get(name, 0))
-        lines.append(f"| `{name}` | {texts[name].get('question', '')} | {done / n:.0%} of {n} |")
+        share = f"{done / n:.0%} of {n} measurements"
+        lines.append(f"| `{name}` | {texts[name].get('question', '')} | {share} |")
     return "\n".join(lines)
 
 
@@ -102,7 +107,7 @@ def claims() -> str:
         rows.append(row)
     used = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [used, ["---"] * len(used), *([row[name] for name in used] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _table(lines)
 
 
 def at_budget() -> str:
@@ -148,6 +153,38 @@ def fair() -> str:
             _of(of.loc[d], score) if d in of.index else "" for d in datasets for score in scores
         ]
         lines.append([model, variant, *cells, f"{int(part.seeds.min())}"])
+    return _table(lines)
+
+
+def strengths() -> str:
+    """What each weight of the KL and of the norm reaches."""
+    table = pd.read_csv(RESULTS / "summary.csv")
+    table = table[table.experiment == "strengths"]
+    scores = ("generalization", "agreement", "harm")
+    lines = [["locality loss", "weight", "step size in training", *scores, "seeds"]]
+    lines.append(["---"] * len(lines[0]))
+    for _, row in table.iterrows():
+        loss, weight = ("KL", row.loc_coef) if row.locality == "kl" else ("norm", row.reg_coef)
+        values = [_of(row, score) for score in scores]
+        lines.append([loss, f"{weight:g}", f"{row.lr:g}", *values, f"{row.seeds:g}"])
+    return _table(lines)
+
+
+def beyond() -> str:
+    """What lies beyond the edge of the search, beside what it chose."""
+    table = pd.read_csv(RESULTS / "chosen.csv")
+    more = table[table.search == BEYOND]
+    chosen = table[(table.search == SEARCH) & table.chosen]
+    lines = [["model", "variant", "values", "", "generalization", "harm"], ["---"] * 6]
+    for (model, variant), part in more.groupby(["model", "variant"], sort=False):
+        own = chosen[(chosen.model == model) & (chosen.variant == variant)].assign(of="chosen")
+        for _, row in pd.concat([own, part.assign(of="beyond")]).iterrows():
+            values = [row["values"], row.of, f"{row.objective:.0f}", f"{row.harm:.2f}"]
+            lines.append([model, variant, *values])
+    return _table(lines) if len(lines) > 2 else "(not measured yet)"
+
+
+def _table(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -194,8 +231,8 @@ RECIPES = {
 }
 """Recipe → heading of its column."""
 
-SEARCH = "search"
-"""The study's search, in batches."""
+SEARCH, BEYOND = "search", "search_beyond"
+"""The study's search, in batches, and what lies beyond the edge of it."""
 
 HEAD = "# Written by workflow/scripts/quote_results.py from results/reference/chosen.csv.\n"
 
@@ -204,6 +241,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "questions": questions,
     "verdicts": verdicts_in_short,
     "fair": fair,
+    "strengths": strengths,
+    "beyond": beyond,
     "within the budget": at_budget,
     "claims": claims,
 }
