@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 from smedit.benchmark.settings import (
+    PARTS,
     check_enough_rows,
     models_of,
+    parts_of,
     published,
     read_settings,
 )

@@ -1,12 +1,11 @@
-"""The table of a benchmark → its figure, as PNG and SVG. Never imports torch."""
+"""The table of a benchmark → a figure for each of its parts, with a caption. No torch."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from smedit.benchmark.table import COLUMNS, PATHS, labelled
 from smedit.errors import UserError, with_status
+from smedit.report.figures.phases import HATCHES
 from smedit.report.figures.scales import value_axis
 from smedit.report.figures.style import COLORS, GREY, TEXT, Style, save, styles, theme
+from smedit.report.metrics import PHASES as STEP_PHASES
+from smedit.store.files import replacing
 
 PHASES = {
     "training batch": ["trace", "shift", "edit loss", "locality loss", "hypernetwork update"],
@@ -27,15 +30,14 @@ PHASES = {
 }
 """Piece of work → its phases, in the order in which they run."""
 
-PARTS = ("paths", "n_edits", "bp_steps", "locality", "in_sequence")
-
 NAMES = {"n_edits": "number of edits", "bp_steps": "backpropagation steps"}
 
-LOCALITY = {"kl": ("--", False, "KL"), "norm": ("-", True, "norm")}
-"""Locality loss → line, whether markers are filled, name."""
+LOCALITY = {"kl": "KL", "norm": "norm"}
 
 MARKERS = {"plain": ("white", "plain path"), "fast": ("0.2", "fast path")}
 """Path → face of its marker, name."""
+
+ALONE = "Peak memory is that of a process that did nothing else, weights and libraries included."
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -53,58 +55,151 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a benchmark's table ({error}); measure again") from error
 
 
-def benchmark(table: pd.DataFrame) -> Figure:
-    """Plain against fast path by phase; each saving; growth; KL and norm; streams."""
-    parts = [part for part in PARTS if part in set(table.part)]
-    compared = table[(table.part == "paths") & table.label.astype(bool)]
+def paths(table: pd.DataFrame) -> tuple[Figure, str]:
+    """What the fast path saves: plain against fast by phase, saving by saving, and in memory."""
+    compared = table[table.label.astype(bool)]
     looks = styles(dict(zip(compared.label, compared.method, strict=True)))
-    growing = table[table.part.isin(["n_edits", "bp_steps"])]
-    methods = styles({name: name for name in growing.method})
     labels = list(looks)
-    columns, top = max(len(parts), len(labels)), int(bool(labels))
-    size = (max(6.5, 3.5 * columns), (top + 2) * 2.7 + 1.6)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(top + 2, columns, squeeze=False)
-    for panel, label in zip(axes[0], labels, strict=False):
+    figure, axes = _panels(len(labels) + 2)
+    for panel, label in zip(axes, labels, strict=False):
         _phases(panel, compared[compared.label == label], compared, label)
-        panel.tick_params(labelleft=panel is axes[0, 0])
-    for part, time, memory in zip(parts, axes[top], axes[top + 1], strict=False):
-        mine = table[table.part == part]
-        if part == "paths":
-            _savings(time, mine, looks)
-            _memory(memory, mine, labels)
-            continue
-        if part == "in_sequence":
-            _in_sequence(time, memory, mine)
-            continue
-        for panel, quantity, unit in (
-            (time, "seconds", "seconds"),
-            (memory, "peak_memory_mb", "peak memory (MB)"),
-        ):
-            if part == "locality":
-                _locality(panel, _totals(mine, quantity))
-            else:
-                _growth(panel, mine, part, quantity, methods)
-            panel.set_ylabel(unit)
-        _log_seconds(time)
-        memory.set_ylim(0, memory.get_ylim()[1] * 1.15)
-        time.set_title("KL and norm" if part == "locality" else f"growth with {part}")
-    for row, used in zip(axes, [len(labels)] * top + [len(parts)] * 2, strict=True):
-        for panel in row[used:]:
-            panel.remove()
+        panel.tick_params(labelleft=panel is axes[0])
+    _savings(axes[-2], table, looks)
+    _memory(axes[-1], table, labels)
     entries = [
         Line2D([], [], color="0.2", marker="o", linestyle="", markerfacecolor=face, label=name)
-        for face, name in (MARKERS.values() if top else ())
+        for face, name in MARKERS.values()
     ]
-    others = dict(_locality_styles(table[table.part == "locality"]).values())
-    for name, style in {**looks, **methods, **others}.items():
-        entries.append(Line2D([], [], label=name, **style))
-    figure.legend(
-        handles=entries, loc="outside upper center", ncols=columns + 1, frameon=False, fontsize=TEXT
+    _legend(figure, [*entries, *(Line2D([], [], label=n, **look) for n, look in looks.items())])
+    runs = int(table[table.path == "plain"].n.max())
+    return figure, (
+        f"{table.model.iloc[0]}, {int(table.n_edits.max())} edits: wall-clock seconds of one "
+        f"training batch, and of editing and scoring one batch, by phase (diamonds: sums). Medians "
+        f"of {runs} repetitions in turns, thin lines from the smallest to the largest; × is the "
+        f"median of plain ÷ fast within a repetition. The plain path runs the whole model for "
+        f"every minibatch; the fast path's frozen part was stored before. Saving by saving: each "
+        f"is added to those left of it, and those in between ran once. {ALONE}"
     )
-    caption = textwrap.wrap(_caption(table, parts), int(size[0] * 72 / (0.53 * TEXT)))
-    figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=TEXT)
-    return figure
+
+
+def growth(table: pd.DataFrame) -> tuple[Figure, str]:
+    """How seconds and memory grow with the number of edits, or of steps."""
+    (part,) = table.part.unique()
+    looks = styles({name: name for name in table.method})
+    figure, (time, memory) = _panels(2)
+    for panel, quantity in ((time, "seconds"), (memory, "peak_memory_mb")):
+        points = _totals(table, quantity)
+        slopes = _totals(table, f"slope_of_{quantity}")
+        notes: list[str] = []
+        for (method, locality), mine in points.groupby(["method", "locality"], sort=False):
+            panel.plot(mine[part], mine.value, **looks[method])
+            slope = slopes[(slopes.method == method) & (slopes.locality == locality)].iloc[0]
+            notes.append(f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}")
+        panel.annotate("\n".join(notes), (0.04, 0.96), xycoords="axes fraction", va="top")
+        value_axis(panel, points[part].tolist())
+        panel.set_xlabel(NAMES[part])
+    _log_seconds(time)
+    time.set_ylabel("seconds of a training batch")
+    memory.set_ylim(0, memory.get_ylim()[1] * 1.15)
+    memory.set_ylabel("peak memory (MB)")
+    _legend(figure, [Line2D([], [], label=name, **look) for name, look in looks.items()])
+    return figure, (
+        f"{table.model.iloc[0]}, one training batch on the fast path; medians of "
+        f"{int(_totals(table, 'seconds').n.max())}. Slopes of log value against log count, ± one "
+        f"standard error. {ALONE}"
+    )
+
+
+def locality(table: pd.DataFrame) -> tuple[Figure, str]:
+    """KL against norm: seconds of a training batch by phase, and memory, per model."""
+    models = list(table.model.unique())
+    names = PHASES["training batch"]
+    looks: dict[str, dict[str, Any]] = {
+        phase: {"facecolor": COLORS[number], "hatch": HATCHES[number], "edgecolor": "white"}
+        for number, phase in enumerate(names)
+    }
+    figure, axes = _panels(len(models) + 1, wide=1.25)
+    seconds = table[table.quantity == "seconds"]
+    totals = _totals(table, "seconds")
+    for panel, model in zip(axes, models, strict=False):
+        mine = seconds[seconds.model == model].set_index(["n_edits", "locality", "phase"]).value
+        bars = [(n, kind) for n in sorted(set(table.n_edits)) for kind in LOCALITY]
+        for y, (n, kind) in enumerate(bars):
+            left = 0.0
+            for phase in names:
+                width = mine.get((n, kind, phase), 0.0)
+                panel.barh(y, width, left=left, height=0.75, linewidth=0.4, **looks[phase])
+                left += width
+        panel.set_yticks(range(len(bars)), [f"{n:.0f} edits, {LOCALITY[kind]}" for n, kind in bars])
+        panel.tick_params(labelleft=panel is axes[0])
+        panel.invert_yaxis()
+        panel.set_xlim(0, totals.value.max() * 1.1)
+        panel.set_xlabel("seconds of a training batch")
+        panel.set_title(model)
+    memory = _totals(table, "peak_memory_mb")
+    marks: list[Any] = []
+    for place, model in enumerate(models):
+        for kind, face in (("kl", "white"), ("norm", "0.2")):
+            mine = memory[(memory.model == model) & (memory.locality == kind)]
+            look: Style = {"color": "0.2", "marker": "osD^"[place % 4], "markerfacecolor": face}
+            axes[-1].plot(mine.n_edits, mine.value, linestyle="-" if place else "--", **look)
+            marks.append(Line2D([], [], label=f"{model}, {LOCALITY[kind]}", linestyle="", **look))
+    value_axis(axes[-1], memory.n_edits.tolist())
+    axes[-1].set_ylim(0, memory.value.max() * 1.15)
+    axes[-1].set_xlabel(NAMES["n_edits"])
+    axes[-1].set_ylabel("peak memory (MB)")
+    patches = [Patch(label=STEP_PHASES.get(phase, phase), **look) for phase, look in looks.items()]
+    _legend(figure, patches)
+    axes[-1].legend(handles=marks, loc="lower right", fontsize=TEXT)
+    return figure, (
+        "SMEdit trained with KL and with the norm on random weights of these architectures, one "
+        "training batch on the fast path, which stores KL's reference before. Each phase is the "
+        f"median of {int(totals.n.max())}. {ALONE}"
+    )
+
+
+def in_sequence(table: pd.DataFrame) -> tuple[Figure, str]:
+    """Seconds of training per request by variant, and each against the first."""
+    figure, axes = _panels(2)
+    names = list(table.label.unique())
+    for panel, quantity in zip(axes, ("seconds", "ratio"), strict=True):
+        points = table[table.quantity == quantity]
+        for place, (model, mine) in enumerate(points.groupby("model", sort=False)):
+            x, color = [i + 0.2 * place for i in range(len(mine))], COLORS[place % len(COLORS)]
+            panel.vlines(x, mine.low, mine.high, color=color, linewidth=0.9)
+            panel.plot(x, mine.value, "osD^"[place % 4], color=color, markersize=5, label=model)
+        panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    _log_seconds(axes[0])
+    axes[0].set_ylabel("seconds per request")
+    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylabel(f"÷ {names[0]}")
+    _legend(figure, axes[0].get_legend_handles_labels()[0])
+    return figure, (
+        "Training in sequence: one pass over a stream on the fast path, medians of "
+        f"{int(table.n.max())} repetitions in turns, lines from the smallest to the largest; on "
+        "the right, the ratios within a repetition."
+    )
+
+
+FIGURES: Mapping[str, Callable[[pd.DataFrame], tuple[Figure, str]]] = {
+    "paths": paths,
+    "n_edits": growth,
+    "bp_steps": growth,
+    "locality": locality,
+    "in_sequence": in_sequence,
+}
+"""Part of a benchmark → its figure and its caption."""
+
+
+def _panels(number: int, wide: float = 1.0) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(3.1 * wide * number + 0.9, 3.4), layout="constrained")
+    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+
+
+def _legend(figure: Figure, entries: Sequence[Any]) -> None:
+    columns = max(2, int(figure.get_figwidth() / 1.9))
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
+    figure.legend(handles=entries, frameon=False, fontsize=TEXT, **place)
 
 
 def _totals(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -126,8 +221,8 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
             ratio = _totals(rows[(rows.path == "fast") & (rows.piece == piece)], "speedup").value
             panel.annotate(
                 f"{ratio.iloc[0]:.1f}×",
-                (both[0].value, y),
-                (7, 0),
+                (both[0].high, y),
+                (5, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
@@ -140,7 +235,7 @@ def _phases(panel: Axes, rows: pd.DataFrame, compared: pd.DataFrame, label: str)
     panel.invert_yaxis()
     panel.set_xscale("log")
     shown = compared[(compared.quantity == "seconds") & (compared.value > 0)]
-    panel.set_xlim(shown.low[shown.low > 0].min() / 1.5, shown.high.max() * 4)
+    panel.set_xlim(shown.low[shown.low > 0].min() / 1.5, shown.high.max() * 5)
     panel.set_xlabel("seconds")
     panel.set_title(label)
 
@@ -173,59 +268,6 @@ def _memory(panel: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
     panel.set_ylabel("peak memory (MB)")
 
 
-def _growth(
-    panel: Axes, rows: pd.DataFrame, part: str, quantity: str, looks: Mapping[Any, Style]
-) -> None:
-    """Total seconds or peak memory against what grows, with the fitted slope."""
-    points, slopes = _totals(rows, quantity), _totals(rows, f"slope_of_{quantity}")
-    notes: list[str] = []
-    for (method, locality), mine in points.groupby(["method", "locality"], sort=False):
-        panel.plot(mine[part], mine.value, **looks[method])
-        slope = slopes[(slopes.method == method) & (slopes.locality == locality)].iloc[0]
-        notes.append(f"slope {slope.value:.2f} ± {slope.high - slope.value:.2f}")
-    panel.annotate("\n".join(notes), (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
-    value_axis(panel, points[part].tolist())
-    panel.set_xlabel(NAMES[part])
-
-
-def _locality(panel: Axes, points: pd.DataFrame) -> None:
-    for key, (_, style) in _locality_styles(points).items():
-        mine = points[(points.model == key[0]) & (points.locality == key[1])]
-        panel.plot(mine.n_edits, mine.value, **style)
-    value_axis(panel, points.n_edits.tolist())
-    panel.set_xlabel(NAMES["n_edits"])
-
-
-def _in_sequence(time: Axes, ratio: Axes, rows: pd.DataFrame) -> None:
-    """Seconds of training per request by variant; below, each against the first."""
-    for panel, quantity in ((time, "seconds"), (ratio, "ratio")):
-        points = rows[rows.quantity == quantity]
-        for place, (model, mine) in enumerate(points.groupby("model", sort=False)):
-            x, color = [i + 0.2 * place for i in range(len(mine))], COLORS[place % len(COLORS)]
-            panel.vlines(x, mine.low, mine.high, color=color, linewidth=0.9)
-            panel.plot(x, mine.value, "osD^"[place % 4], color=color, markersize=5, label=model)
-        names = points.label.unique()
-        panel.set_xticks(range(len(names)), names, rotation=25, ha="right")
-    _log_seconds(time)
-    time.set_ylabel("seconds per request")
-    time.set_title("training in sequence")
-    time.legend(fontsize=8)
-    ratio.set_ylim(bottom=0)
-    ratio.set_ylabel(f"÷ {names[0]}")
-
-
-def _locality_styles(points: pd.DataFrame) -> dict[tuple[str, str], tuple[str, Style]]:
-    """(model, locality) → name and style: colour and marker by model, line by locality."""
-    found: dict[tuple[str, str], tuple[str, Style]] = {}
-    for place, model in enumerate(points.model.unique()):
-        for locality, (line, filled, name) in LOCALITY.items():
-            color, marker = COLORS[(3 + place) % len(COLORS)], "P*v^"[place % 4]
-            face = color if filled else "white"
-            look = {"color": color, "marker": marker, "linestyle": line, "markerfacecolor": face}
-            found[model, locality] = f"{model}, {name}", look
-    return found
-
-
 def _log_seconds(axes: Axes) -> None:
     """A logarithmic y axis in seconds, with plain numbers; linear if there is nothing to show."""
     if math.isinf(axes.dataLim.minposy):
@@ -236,57 +278,26 @@ def _log_seconds(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _caption(table: pd.DataFrame, parts: Sequence[str]) -> str:
-    first = table.iloc[0]
-    text = f"Device: {first.device}, {first.precision}, {first.threads} threads. "
-    if "paths" in parts:
-        paths = table[table.part == "paths"]
-        n, runs = int(paths.n_edits.max()), int(paths[paths.path == "plain"].n.max())
-        text += (
-            f"Top: {first.model}, {n} edits, wall-clock seconds of one training batch and of "
-            f"editing and scoring one batch, by phase (diamonds: sums); medians of {runs} "
-            f"repetitions in turns, thin lines from the smallest to the largest; × is the median "
-            f"of plain ÷ fast within a repetition. The plain path runs the whole model for every "
-            f"minibatch; the fast path's frozen part was stored before. Saving by saving: each "
-            f"is added to those left of it, and those in between ran once. "
-        )
-    if {"n_edits", "bp_steps"} & set(parts):
-        text += (
-            "Growth: one training batch on the fast path; slopes of log value against log count, "
-            "± one standard error. "
-        )
-    if "locality" in parts:
-        text += (
-            "KL and norm: SMEdit on random weights, one training batch on the fast path, which "
-            "stores KL's reference before. "
-        )
-    if "in_sequence" in parts:
-        runs = int(table[table.part == "in_sequence"].n.max())
-        text += (
-            f"Training in sequence: one pass over a stream on the fast path, medians of {runs} "
-            f"repetitions in turns, lines from the smallest to the largest; below, the ratios "
-            f"within a repetition. "
-        )
-    if set(parts) != {"in_sequence"}:
-        text += (
-            "Peak memory is that of a process that did nothing else, weights and libraries "
-            "included, on a linear axis. "
-        )
-    return text + "Axes of seconds are logarithmic."
-
-
 @with_status
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the figure that the command line asks for."""
+    """Draw the figure that the command line asks for, and write its caption."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True, help="what `job benchmark` wrote")
+    parser.add_argument("--part", choices=FIGURES, required=True, help="of the benchmark")
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="PNG and SVG to write")
+    parser.add_argument("--caption", type=Path, required=True, help="text to write")
     options = parser.parse_args(arguments)
+    table = read_table(options.table)
+    mine = table[table.part == options.part]
     with theme():
-        figure = benchmark(read_table(options.table))
+        figure, caption = FIGURES[options.part](mine)
         for path in options.out:
             path.parent.mkdir(parents=True, exist_ok=True)
             save(figure, path)
+    first = mine.iloc[0]
+    place = f"{first.device}, {first.precision}, {first.threads} threads."
+    with replacing(options.caption) as part:
+        part.write_text(f"{caption} Device: {place}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

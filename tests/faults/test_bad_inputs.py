@@ -158,7 +158,7 @@ RUNS = [
         for case in (
             ("lr: .nan", [], "error: FILE: lr: nan is not a finite number"),
             ("lr: 1e-3", [], "error: FILE: lr: '1e-3' is not of type 'number'; write it without"),
-            ("lr: [", [], "error: FILE, line 17: not YAML (expected ',' or ']', but got ':'); use"),
+            ("lr: [", [], "error: FILE, line 18: not YAML (expected ',' or ']', but got ':'); use"),
             ("lr: 0.1", ["seeds=0"], "error: config: seeds: 0 is not of type 'array'; write [0]"),
             ("lr: 0.1", ["results_dir=a b"], "config: results_dir: 'a b' is not a plain path; use"),
         )

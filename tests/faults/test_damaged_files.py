@@ -14,6 +14,7 @@ from test_bad_inputs import dataset, text
 
 from smedit.errors import UserError
 from smedit.models.model_sources import load_tokenizer, prepare_model
+from smedit.report.tables import TABLES
 from smedit.run import evaluate
 from smedit.store.files import refuse, set_refused_aside
 from smedit.store.results import read_result, write_result
@@ -212,15 +213,15 @@ def test_a_run_sets_its_own_models_aside_and_no_shared_ones(tmp_path, monkeypatc
         (folder / "resources").symlink_to(resources)
     monkeypatch.chdir(tmp_path)  # of both: the other model's mark is its owner's
     with pytest.raises(UserError):
-        refuse(resources / "models/tiny-llama", "half")
+        refuse(resources / "models/tiny-gpt2", "half")
     before = sorted(path.name for path in (resources / "models").iterdir())
     (folder / "smoke/results").mkdir(parents=True)
-    for table in (ROOT / "results").glob("*.csv"):
-        (folder / "smoke/results" / table.name).touch()
+    for table in TABLES:
+        (folder / f"smoke/results/{table}.csv").touch()
     target, options = "smoke/results/provenance.json", ("--configfile", "config/smoke.yaml")
     status, text = snakemake(target, "--allowed-rules", "provenance", *options, cwd=folder)
     assert status == 1
-    assert "resources/models/tiny-gpt2: its file checksums.json is not a whole list" in text
+    assert "resources/models/tiny-llama: its file checksums.json is not a whole list" in text
     after = sorted(path.name for path in (resources / "models").iterdir())
     assert after == (before if shared else ["tiny-gpt2.damaged", "tiny-llama.damaged"])
 
@@ -233,7 +234,7 @@ def test_a_run_of_the_benchmark_sets_damaged_files_aside_too(tmp_path):
     (folder / "results/frozen.json").write_text("half")
     with pytest.raises(UserError):
         read_result(folder / "results/frozen.json")
-    one_job = ("figures/benchmark.png", "--allowed-rules", "benchmark_figure")
+    one_job = ("figures/benchmark-paths.png", "--allowed-rules", "benchmark_figure")
     status, text = snakemake(*one_job, "--snakefile", "workflow/benchmark.smk", cwd=folder)
     assert status == 1
     assert "Set aside: results/frozen.json.damaged" in text

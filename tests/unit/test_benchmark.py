@@ -17,6 +17,7 @@ from smedit.benchmark import paths as benchmark_paths
 from smedit.benchmark import points as benchmark_points
 from smedit.benchmark import process as benchmark_process
 from smedit.benchmark import run as benchmark
+from smedit.benchmark.figure import FIGURES
 from smedit.benchmark.figure import main as draw
 from smedit.benchmark.pieces import Evaluation, Variant, Work, check_agreement, differences, run
 from smedit.benchmark.settings import check_enough_rows, models_of, read_settings
@@ -140,12 +141,22 @@ def test_every_part_is_measured_and_drawn(tiny, tmp_path, caplog):
     ):
         assert part in text
 
-    files = [tmp_path / "f.png", tmp_path / "f.svg"]
-    arguments = ["--table", str(tmp_path / "benchmark.csv"), "--out", *map(str, files)]
+    for part in FIGURES:
+        caption = drawn(tmp_path, part)
+        assert "Device: cpu, float32, " in caption, part
+        again = (tmp_path / f"{part}.svg").read_bytes()
+        assert drawn(tmp_path, part) == caption
+        assert (tmp_path / f"{part}.svg").read_bytes() == again
+
+
+def drawn(folder, part):
+    """Draw a part of the benchmark in a folder; its caption."""
+    files = [folder / f"{part}.png", folder / f"{part}.svg"]
+    table = ["--table", str(folder / "benchmark.csv"), "--part", part]
+    arguments = [*table, "--out", *map(str, files), "--caption", str(folder / f"{part}.txt")]
     assert draw(arguments) == 0
     assert imread(files[0])[..., :3].std() > 0.05
-    again = files[1].read_bytes()
-    assert draw(arguments) == 0 and files[1].read_bytes() == again
+    return (folder / f"{part}.txt").read_text(encoding="utf-8")
 
 
 def test_the_locality_part_stands_alone(tiny, tmp_path):
@@ -154,8 +165,7 @@ def test_the_locality_part_stands_alone(tiny, tmp_path):
     table = measure(tmp_path, settings)
     assert set(table.part) == {"locality"}
     assert set(table[table.quantity == "seconds"].n) == {2}
-    out = tmp_path / "f.png"
-    assert draw(["--table", str(tmp_path / "benchmark.csv"), "--out", str(out)]) == 0
+    assert "median of 2" in drawn(tmp_path, "locality")
 
 
 def test_training_in_sequence_takes_turns(tiny, tmp_path, monkeypatch):
@@ -198,9 +208,7 @@ def test_training_in_sequence_takes_turns(tiny, tmp_path, monkeypatch):
     text = (tmp_path / "benchmark.txt").read_text(encoding="utf-8")
     assert "on 3 batches of 2 requests" in text and "medians of 3 repetitions in turns" in text
     assert "SMEdit w/o MBPS | 15.000 (3.000–75.000)  | 3.00 (3.00–3.00) |" in text
-    out = tmp_path / "f.png"
-    assert draw(["--table", str(tmp_path / "benchmark.csv"), "--out", str(out)]) == 0
-    assert imread(out)[..., :3].std() > 0.05
+    assert "medians of 3 repetitions in turns" in drawn(tmp_path, "in_sequence")
 
 
 def test_a_broken_path_is_caught(tiny, tmp_path, monkeypatch):
@@ -301,5 +309,6 @@ def test_the_settings_that_come_along_are_right():
 
 def test_another_table_is_refused(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-    assert draw(["--table", str(tmp_path / "t.csv"), "--out", str(tmp_path / "f.png")]) == 2
+    arguments = ["--table", str(tmp_path / "t.csv"), "--out", str(tmp_path / "f.png")]
+    assert draw([*arguments, "--part", "paths", "--caption", str(tmp_path / "f.txt")]) == 2
     assert "not a benchmark's table" in capsys.readouterr().err

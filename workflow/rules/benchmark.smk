@@ -41,29 +41,38 @@ rule benchmark_figure:
     input:
         table=f"{RESULTS}/{{benchmark}}.csv",
     output:
-        [f"{FIGURES}/{{benchmark}}.{suffix}" for suffix in SUFFIXES],
+        pictures=[f"{FIGURES}/{{benchmark}}-{{part}}.{suffix}" for suffix in SUFFIXES],
+        caption=f"{FIGURES}/{{benchmark}}-{{part}}.txt",
     log:
-        f"{RESULTS}/logs/{{benchmark}}-figure.log",
+        f"{RESULTS}/logs/{{benchmark}}-{{part}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/{{benchmark}}-figure.tsv"
+        f"{RESULTS}/benchmarks/{{benchmark}}-{{part}}.tsv"
     wildcard_constraints:
         benchmark="|".join(BENCHMARK_FILES),
+        part="|".join(PARTS),
     conda:
         "../../environment.yml"
     resources:
         mem_mb=1000,
         runtime=5,
     shell:
-        "python -m smedit.benchmark.figure --table {input.table} --out {output} > {log} 2>&1"
+        "python -m smedit.benchmark.figure --table {input.table} --part {wildcards.part}"
+        " --out {output.pictures} --caption {output.caption} > {log} 2>&1"
 
 
 rule bench:
     input:
         f"{RESULTS}/benchmark.txt",
-        f"{FIGURES}/benchmark.png",
+        [
+            f"{FIGURES}/benchmark-{part}.png"
+            for part in parts_of(BENCHMARKS["benchmark"])
+        ],
 
 
 rule bench_gpu:
     input:
         f"{RESULTS}/benchmark-gpu.txt",
-        f"{FIGURES}/benchmark-gpu.png",
+        [
+            f"{FIGURES}/benchmark-gpu-{part}.png"
+            for part in parts_of(BENCHMARKS["benchmark-gpu"])
+        ],
