@@ -28,7 +28,7 @@ def test_the_script_for_conda_installs_the_suite_from_any_folder(tmp_path):
     copy.write_text((ROOT / "environment.post-deploy.sh").read_text(encoding="utf-8"))
     path = f"{tmp_path}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "SMEDIT_SUITE": str(ROOT)}
-    subprocess.run(["bash", copy], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(["sh", copy], cwd=tmp_path, env=environment, check=True)
     first, second = (tmp_path / "said").read_text().splitlines()
     assert first.startswith(f"{ROOT} install -q -c constraints.txt torch==")
     assert second == f"{ROOT} install -q -c constraints.txt -e ."
