@@ -18,9 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from smedit.benchmark.table import COLUMNS, PATHS, labelled
 from smedit.errors import UserError, with_status
-from smedit.report.figures.phases import HATCHES
 from smedit.report.figures.scales import value_axis
-from smedit.report.figures.style import COLORS, GREY, TEXT, Style, save, styles, theme
+from smedit.report.figures.style import COLORS, GREY, HATCHES, TEXT, Style, save, styles, theme
 from smedit.report.metrics import PHASES as STEP_PHASES
 from smedit.store.files import replacing
 
@@ -289,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     table = read_table(options.table)
     mine = table[table.part == options.part]
+    if mine.empty:
+        raise UserError(f"{options.table}: has no part {options.part}; measure it, or name another")
     with theme():
         figure, caption = FIGURES[options.part](mine)
         for path in options.out:

@@ -102,7 +102,7 @@ def report(
     from smedit.plan.jobs import same_data
     from smedit.plan.plan import make_plan
     from smedit.report.collect import draw_figures, write_report, write_tables
-    from smedit.store.archives import data_of, unpack
+    from smedit.store.archives import unpack, unpacked
 
     try:
         whole = completed(read_together(config), config[0].stem)
@@ -110,12 +110,13 @@ def report(
     except (UserError, OSError) as error:
         raise UserError(explained(error, config, {})) from error
     same = same_data(plan, results, absent=True)
-    for dataset in sorted(set(plan.datasets) - same) if data_of(results) else ():
+    other = {name for name, run in plan.runs.items() if run.settings.dataset not in same}
+    kept = {name for name in other if unpacked(results / f"runs/{name}.json")}
+    for dataset in sorted({plan.runs[name].settings.dataset for name in kept}):
         text = "%s: its files are not those of the kept results, which are left out"
         logging.getLogger("smedit").warning(text, dataset)
-    wanted = {name for name, run in plan.runs.items() if run.settings.dataset in same}
-    unpack(results, lambda name, _: name in wanted)
-    write_tables(whole, all_done=False)
+    unpack(results, lambda name, _: name in plan.runs and name not in other)
+    write_tables(whole, all_done=False, without=kept)
     draw_figures(whole)
     print(write_report(whole))
 

@@ -193,7 +193,7 @@ def rule_checksum(rule: str) -> str:
         used[id(node)] = _without_docstring(node)
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         left += [key for key in names & set(known) if id(known[key]) not in used]
-        for key in sorted(names & elsewhere):
+        for key in sorted((names | {"*"}) & elsewhere):
             problem = f"uses {key!r} of another file; move it into the rule's"
             raise UserError(f"shift rule {shown(rule)} {problem}")
     return hashlib.sha256("\n".join(sorted(used.values())).encode()).hexdigest()

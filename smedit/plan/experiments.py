@@ -49,6 +49,11 @@ def searches(config: Mapping[str, Any]) -> set[str]:
     return {search_of(part)[0] for part in experiments(config).values() if "chosen_in" in part}
 
 
+def is_search(experiment: Mapping[str, Any]) -> bool:
+    """Whether an experiment says by what values are chosen, and takes none from another one."""
+    return "objective" in experiment and "chosen_in" not in experiment
+
+
 def search_of(experiment: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
     """The search that an experiment takes values from, and the choices that share theirs."""
     chosen_in = experiment["chosen_in"]
@@ -68,7 +73,8 @@ def asked(config: Mapping[str, Any]) -> list[Asked]:
     chosen_from = searches(config)
     items: list[Asked] = []
     for name, experiment in experiments(config).items():
-        both = {"rows": ["tune", "eval"]} if name in chosen_from else {}
+        searched = name in chosen_from or is_search(experiment)
+        both = {"rows": ["tune", "eval"]} if searched else {}
         found = list(expanded(config, name, {**both, **experiment}))
         items += _uniquely_named(list(dict.fromkeys(found)))
     return items
@@ -119,7 +125,7 @@ class Values(dict[str, Any]):
     """Settings that stand in a set."""
 
     def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self.items()))
+        return hash(frozenset(self.items()))
 
 
 def _points(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

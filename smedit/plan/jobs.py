@@ -12,7 +12,7 @@ from typing import Any
 from smedit.data.readers import data_files
 from smedit.errors import UserError
 from smedit.plan.plan import Plan
-from smedit.plan.runs import Run
+from smedit.plan.runs import Run, with_facts
 from smedit.plan.settings import Measurement, Settings, complete, declared
 from smedit.store.archives import data_of, described, unpack, unpacked
 from smedit.store.results import checksum
@@ -37,7 +37,8 @@ def model_folder(model: str) -> str:
 def frozen_name(plan: Plan, settings: Settings) -> str:
     """Name of the two files that `freeze` writes for these settings."""
     place = _place(plan, {name: getattr(settings, name) for name in FROZEN_FOR})
-    total = checksum([place["settings"], place["model_spec"], place["dataset_spec"]])
+    dataset = with_facts(place["dataset_spec"])
+    total = checksum([place["settings"], place["model_spec"], dataset])
     return f"{settings.model}_{settings.dataset}_seed{settings.seed}-{total[:10]}"
 
 

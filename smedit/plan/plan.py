@@ -9,7 +9,7 @@ from typing import Any
 
 from smedit.errors import SettingError, nearest
 from smedit.plan.catalogue import named
-from smedit.plan.experiments import Asked, Values, asked, experiments, search_of
+from smedit.plan.experiments import Asked, Values, asked, experiments, is_search, search_of
 from smedit.plan.runs import Chosen, Run, Runs, make_run
 from smedit.plan.settings import Measurement, Settings, declared
 from smedit.plan.variants import variant_name
@@ -180,7 +180,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         planned = (planner.row(item) for item in by_experiment[name])
         planner.rows[name] = list({row.asked: row for row in planned}.values())
     for name, part in planner.experiments.items():
-        if "objective" in part:  # what it would choose is told, whether or not anything takes it
+        if is_search(part):  # what it would choose is told, whether or not anything takes it
             tuned = [i for i in by_experiment[name] if i.measurement.rows == "tune"]
             for model in dict.fromkeys(item.settings.model for item in tuned):
                 planner.search(name, model)

@@ -108,7 +108,7 @@ def identity(
         values["train_batches"] = measurement.train_batches  # then it is no point on the way
     values["shift_rule"] = [settings.shift_rule, rule_checksum(settings.shift_rule)]
     spec = {key: value for key, value in model_spec.items() if key != "edit_modules"}
-    values |= {"model_spec": spec, "dataset_spec": _with_facts(dataset_spec)}
+    values |= {"model_spec": spec, "dataset_spec": with_facts(dataset_spec)}
     if chosen:
         values["chosen"] = {"names": sorted(names - idle), "definition": chosen.definition}
         if chosen.shared:
@@ -116,13 +116,13 @@ def identity(
     return values
 
 
-def _with_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
+def with_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A dataset, and what the built-in facts say if it is made of them."""
     more: dict[str, Any] = {}
     if spec.get("source") == "builtin":
         more["facts"] = builtin_checksum(spec["format"])
     if "train_on" in spec:
-        more["train_on"] = _with_facts(spec["train_on"])
+        more["train_on"] = with_facts(spec["train_on"])
     return {**spec, **more}
 
 

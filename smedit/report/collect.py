@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ def choose_values(config: Mapping[str, Any], search: str, model: str) -> dict[st
     return {"search": search, "model": model, "chosen": chosen_values(table)}
 
 
-def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
+def write_tables(
+    config: Mapping[str, Any], all_done: bool = True, without: Collection[str] = ()
+) -> None:
     """Read all results of a configuration, and write every table.
 
     Parameters
@@ -36,6 +38,8 @@ def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
     all_done
         Whether every run must be done. Else the tables have what is there: a search has chosen for
         a variant once all its points are measured, and what waits for a choice is left out.
+    without
+        Runs whose results are left out.
 
     Raises
     ------
@@ -43,7 +47,8 @@ def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
         If a result is missing or damaged, or a table cannot be written.
     """
     plan, folder = make_plan(config), Path(config["results_dir"])
-    found = _found(plan, folder, all_done)
+    names = [name for name in plan.runs if name not in without]
+    found = _found(plan, folder, names, all_done)
     files = []
     for name in TABLES:
         files.append(folder / f"{name}.csv")
@@ -53,8 +58,8 @@ def write_tables(config: Mapping[str, Any], all_done: bool = True) -> None:
     write_sums(folder / "tables.sha256", files)
 
 
-def _found(plan: Plan, folder: Path, all_done: bool) -> Found:
-    results = read_runs(plan, folder, plan.runs, all_done)
+def _found(plan: Plan, folder: Path, names: Sequence[str], all_done: bool) -> Found:
+    results = read_runs(plan, folder, names, all_done)
     searches, chosen, within = [], {}, {}
     for search in plan.searches.values():
         searches.append(choose(search if all_done else settled(search, results), results))

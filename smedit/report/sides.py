@@ -109,8 +109,8 @@ def side(points: pd.DataFrame, wanted: Mapping[str, Any], score: str) -> pd.Data
     return pd.concat(reached) if reached else _reached(mine[:0], score)
 
 
-def all_tried(points: pd.DataFrame, asked: pd.DataFrame, wanted: Mapping[str, Any]) -> bool:
-    """Whether every candidate is there from which a side chooses, on each model that is there.
+def partly_tried(points: pd.DataFrame, asked: pd.DataFrame, wanted: Mapping[str, Any]) -> set[str]:
+    """The models on which candidates are lacking from which a side chooses.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def all_tried(points: pd.DataFrame, asked: pd.DataFrame, wanted: Mapping[str, An
         rows[rows["rows"] == "tune"].drop_duplicates(["model", *STRENGTHS]).groupby("model").size()
         for rows in (selected(points, wanted), selected(asked, wanted))
     )
-    return bool((done >= planned.reindex(done.index)).all())
+    return set(planned.index[done.reindex(planned.index, fill_value=0) < planned])
 
 
 def choice(tuned: pd.DataFrame) -> Any:

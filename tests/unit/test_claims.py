@@ -272,6 +272,7 @@ def test_of_an_unfinished_study_the_settings_have_the_same_seeds():
         [r for r in rows if (r["dataset"], r["seed"]) not in lacking], "e", "one", "two", asked=rows
     )
     assert (it["complete"], it["settings"], it["seeds"]) == (False, 1, 2)
+    assert it["difference"] == pytest.approx(10)
 
 
 def test_harm_of_two_that_diverged_is_no_difference():
@@ -292,6 +293,9 @@ def test_nothing_is_chosen_from_a_part_of_what_is_to_be_tried():
     known = [row for row in rows if row["edit_lr"] == 1e-4]
     assert compared(rows, "e", "one", "two")["a"] == pytest.approx(60 + 1 / 9)
     assert compared(known, "e", "one", "two", asked=rows) == {"complete": False}
+    more = [row | {"model": "other"} for row in rows]
+    it = compared(rows + [r for r in more if r in known], "e", "one", "two", asked=rows + more)
+    assert not it["complete"] and it["settings"] == 1 and it["a"] == pytest.approx(60 + 1 / 9)
 
 
 def test_a_verdict_stands_beside_what_each_model_alone_would_say():

@@ -1,5 +1,6 @@
 """The report: one page that holds all it needs, also of a run that is not whole yet."""
 
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_report import configured, write
 import quote_results
 from smedit.cli import main
 from smedit.editing import studied
+from smedit.plan import jobs
 from smedit.report import collect
 from smedit.report.at_budget import at_budgets
 from smedit.report.page.verdicts import WIDTH, verdicts
@@ -99,6 +101,19 @@ def test_of_a_run_that_is_not_whole_there_is_what_is_done(tmp_path):
     best = summary[summary.experiment == "best"]
     assert set(best.variant) == {"MALMEN", "MALMEN + MBPS"}
     assert best.within_bound.all()
+
+
+def test_kept_results_of_other_data_are_no_part_of_a_report(tmp_path, monkeypatch, caplog):
+    config = configured(tmp_path)
+    plan, folder = write(config), tmp_path / "results"
+    monkeypatch.setattr(jobs, "same_data", lambda *_, **__: set())
+    name = next(name for name, run in plan.runs.items() if run.settings.training != "none")
+    os.utime(folder / f"runs/{name}.json", (0, 0))  # as if it came from an archive
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert main(["report", str(file)]) == 0
+    assert name not in set(pd.read_csv(folder / "runs.csv").run)
+    assert "worldfacts-qa: its files are not those of the kept results" in caplog.text
 
 
 def test_nothing_done_is_told_too(tmp_path):

@@ -141,8 +141,10 @@ def test_what_a_rule_does_is_part_of_the_identity(monkeypatch):
 
 def test_what_the_built_in_facts_say_is_part_of_the_identity(monkeypatch):
     before = plan().runs
+    frozen_before = set(frozen(plan()))
     monkeypatch.setattr(plan_runs, "builtin_checksum", lambda _: "other")
     assert not plan().runs.keys() & before.keys()
+    assert not set(frozen(plan())) & frozen_before
 
 
 STEPS_SEARCHED = "search: {methods: [{method: MALMEN, bp_steps: [1, 2]}], lr: [1.0e-5, 1.0e-4]}\n"
@@ -157,9 +159,13 @@ def test_values_that_a_search_chooses_are_no_axis():
 
 
 def test_an_experiment_with_an_objective_is_a_search():
-    text = "search: {methods: [MALMEN], lr: [1.0e-5, 1.0e-4], rows: tune, objective: {}}"
-    assert list(plan(text).searches) == [("search", "smollm2-135m")]
+    text = "search: {methods: [MALMEN], lr: [1.0e-5, 1.0e-4], objective: {}}"
+    made = plan(text)
+    assert list(made.searches) == [("search", "smollm2-135m")]
+    assert {row.asked.measurement.rows for row in made.rows} == {"tune", "eval"}
     assert not plan(text.replace(", objective: {}", "")).searches
+    taking = "\nbest: {methods: [MALMEN], chosen_in: search, rows: [tune, eval], objective: {}}"
+    assert list(plan(text + taking).searches) == [("search", "smollm2-135m")]
 
 
 def test_every_value_of_a_search_is_tried_everywhere():
@@ -207,6 +213,7 @@ def test_what_a_rule_calls_is_part_of_it(tmp_path, monkeypatch):
     ("brings", "uses"),
     [
         ("from .more import helper", "helper(a)"),
+        ("from .more import *", "helper(a)"),
         ("from split_rule.more import helper as h", "h(a)"),
         ("import split_rule.more", "split_rule.more.helper(a)"),
         ("import split_rule.more as m", "m.helper(a)"),
@@ -220,9 +227,9 @@ def test_a_rule_that_uses_another_file_is_refused(brings, uses, tmp_path, monkey
     text = f"import torch\n{brings}\n\n@shift_rule\ndef rule(a):\n    return torch.tanh({uses})\n"
     (tmp_path / "split_rule/rules.py").write_text(text)
     rule_checksum.cache_clear()
-    with pytest.raises(UserError, match=r"uses '\w+' of another file; move it into the rule's"):
+    with pytest.raises(UserError, match=r"uses '[\w*]+' of another file; move it into the rule's"):
         rule_checksum("split_rule.rules:rule")
-    (tmp_path / "split_rule/rules.py").write_text(text.replace(uses, "a"))
+    (tmp_path / "split_rule/rules.py").write_text(text.replace(brings, "").replace(uses, "a"))
     assert len(rule_checksum("split_rule.rules:rule")) == 64
 
 

@@ -21,6 +21,7 @@ from smedit.methods import known_methods
 from smedit.plan.config import completed
 from smedit.plan.config_files import read_file
 from smedit.plan.plan import Plan, make_plan
+from smedit.report.bound import best_within
 from smedit.report.page.verdicts import verdicts
 from smedit.report.sides import rules
 
@@ -170,6 +171,26 @@ def strengths() -> str:
     return _table(lines)
 
 
+def choices() -> str:
+    """What the search chose, and what it would have within other bounds, on the rows it sees."""
+    table = pd.read_csv(RESULTS / "chosen.csv", keep_default_na=False)
+    table = table[table.search == SEARCH]
+    budgets = sorted([rules()["budgets"]["primary"], *rules()["budgets"]["others"]])
+    head = ["model", "variant", "chosen", "at the edge", "unedited"]
+    lines = [[*head, *(f"within {budget:g}" for budget in budgets)]]
+    lines.append(["---"] * len(lines[0]))
+    for (model, variant), part in table.groupby(["model", "variant"], sort=False):
+        won = part[part.chosen].iloc[0]
+        best = []
+        for budget in budgets:
+            place = best_within(part.objective.tolist(), part.harm.tolist(), budget)
+            row = part.iloc[place]
+            best.append(f"{row.objective:.0f} at {row.harm:z.2f}" if row.harm <= budget else "none")
+        cells = [model, variant, won["values"], won.at_edge or "", f"{won.unedited:.0f}"]
+        lines.append([*cells, *best])
+    return _table(lines)
+
+
 def beyond() -> str:
     """What lies beyond the edge of the search, beside what it chose."""
     table = pd.read_csv(RESULTS / "chosen.csv")
@@ -242,6 +263,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "verdicts": verdicts_in_short,
     "fair": fair,
     "strengths": strengths,
+    "choices": choices,
     "beyond": beyond,
     "within the budget": at_budget,
     "claims": claims,

@@ -11,11 +11,8 @@ from smedit.report.figures.dots import LABEL
 from smedit.report.figures.draw import CannotDrawError
 from smedit.report.figures.points import at_last_values, once, places_of
 from smedit.report.figures.sheet import LETTER, Block, chunks, sheet
-from smedit.report.figures.style import COLORS
+from smedit.report.figures.style import COLORS, HATCHES
 from smedit.report.metrics import PHASES
-
-HATCHES = ("", "///", "", "...", "")
-"""With the colours they tell phases apart in grey print, too."""
 
 
 def trained_variants(rows: Sequence[Row]) -> list[str]:

@@ -27,6 +27,9 @@ MARKERS = "osD^vP*X"
 METHODS = ("MEND", "MALMEN", "SMEdit", "RLEdit", "UltraEdit", "FT-L")
 """The paper's methods keep their colours; others get those that a panel leaves."""
 
+HATCHES = ("", "///", "", "...", "")
+"""With the colours they tell phases apart in grey print, too."""
+
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 Style = dict[str, Any]
 
