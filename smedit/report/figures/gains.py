@@ -48,6 +48,8 @@ def gains(drawing: Drawing) -> Drawn:
     )
     found, fixed = at_last_values(drawing, found)
     points = means(found, ["place", "line", "method", "name"]).assign(mark=0)
+    if points.empty:
+        raise CannotDrawError("no pair is measured at the last values of what varies")
     methods = dict(zip(points.line, points.method, strict=True))
     scale = {}
     for name in drawing.measures:
