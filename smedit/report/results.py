@@ -57,7 +57,7 @@ def _check_rows(folder: Path, results: Mapping[str, Result]) -> None:
     known: dict[tuple[Any, ...], tuple[str, str]] = {}
     for name, result in results.items():
         seed = result["settings"]["seed"]
-        for split, rows in result.get("rows", {}).items():  # older results do not say
+        for split, rows in result.get("splits", {}).items():  # older results do not say
             key = (checksum(result["dataset_spec"]), seed, split)
             sha256, other = known.setdefault(key, (rows["sha256"], name))
             if rows["sha256"] != sha256:

@@ -128,7 +128,7 @@ def run(
         "asked": asked,
         "settings": settings,
         "dataset_spec": job["dataset_spec"],
-        "rows": {split: describe_rows(splits.parts[split]) for split in ("tune", "eval")},
+        "splits": {split: describe_rows(splits.parts[split]) for split in ("tune", "eval")},
         "chosen": job.get("chosen"),
         "identity": job["identity"],
         "engine": engine_checksum(),

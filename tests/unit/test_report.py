@@ -258,7 +258,7 @@ def test_results_of_other_rows_do_not_go_together(config):
     folder = Path(config["results_dir"]) / "runs"
     one, other = [n for n, r in plan.runs.items() if r.settings.seed == 0][:2]
     for name, sha256 in ((one, "a"), (other, "b")):
-        rows = {"rows": {"eval": {"count": 8, "sha256": sha256}}, "dataset_spec": {}}
+        rows = {"splits": {"eval": {"count": 8, "sha256": sha256}}, "dataset_spec": {}}
         write_result(made(plan.runs[name]) | rows, folder / f"{name}.json")
     with pytest.raises(UserError, match=f"{one} and {other} were measured on different eval rows"):
         collect.write_tables(config)
