@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from smedit.benchmark.table import COLUMNS, PATHS, labelled
-from smedit.errors import UserError, with_status
+from smedit.errors import UserError, counted, with_status
 from smedit.report.figures.scales import value_axis
 from smedit.report.figures.style import COLORS, GREY, HATCHES, TEXT, Style, save, styles, theme
 from smedit.report.metrics import PHASES as STEP_PHASES
@@ -104,8 +104,8 @@ def growth(table: pd.DataFrame) -> tuple[Figure, str]:
     _legend(figure, [Line2D([], [], label=name, **look) for name, look in looks.items()])
     return figure, (
         f"{table.model.iloc[0]}, one training batch on the fast path; medians of "
-        f"{int(_totals(table, 'seconds').n.max())}. Slopes of log value against log count, ± one "
-        f"standard error. {ALONE}"
+        f"{counted(int(_totals(table, 'seconds').n.max()), 'repetition')}. Slopes of log value "
+        f"against log count, ± one standard error. {ALONE}"
     )
 
 
