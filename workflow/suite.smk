@@ -26,6 +26,7 @@ from smedit.plan.jobs import (
     go_on,
     model_folder,
     run_job,
+    set_aside,
     whole_runs,
 )
 from smedit.plan.plan import make_plan
@@ -66,6 +67,7 @@ try:
         check_data(PLAN)
         check_models(PLAN.models)
         SETTLED = go_on(PLAN, Path(config["results_dir"]))
+        set_aside(PLAN, Path(config["results_dir"]))
         WHOLE = whole_runs(PLAN, Path(config["results_dir"]))
 except (UserError, OSError) as error:
     sys.exit(f"error: {explained(error, *SOURCES)}")

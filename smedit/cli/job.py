@@ -15,7 +15,7 @@ from smedit.cli.options import as_json, new_file
 from smedit.errors import UserError, located
 from smedit.hosting import warm_start
 from smedit.store.files import refuse
-from smedit.store.results import result_with, write_result
+from smedit.store.results import EARLIER, result_with, write_result
 
 log = logging.getLogger("smedit")
 
@@ -64,9 +64,11 @@ def run(
     from smedit.run import run as runs
 
     checkpoint, kept = out.with_suffix(".checkpoint"), out.with_suffix(".editor.safetensors")
-    result = runs.run(_with_chosen(job, chosen), states, before, checkpoint, kept)
+    earlier = out.with_suffix(EARLIER)
+    result = runs.run(_with_chosen(job, chosen), states, before, checkpoint, kept, earlier)
     write_result(result, out, job)
     checkpoint.unlink(missing_ok=True)
+    earlier.unlink(missing_ok=True)
 
 
 def choose(

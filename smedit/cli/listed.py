@@ -115,7 +115,7 @@ def report(
     for dataset in sorted({plan.runs[name].settings.dataset for name in kept}):
         text = "%s: its files are not those of the kept results, which are left out"
         logging.getLogger("smedit").warning(text, dataset)
-    unpack(results, lambda name, _: name in plan.runs and name not in other)
+    unpack(results, lambda name: name in plan.runs and name not in other)
     write_tables(whole, all_done=False, without=kept)
     draw_figures(whole)
     print(write_report(whole))

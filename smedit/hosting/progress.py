@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from smedit.hosting.borrowed import Job
 from smedit.plan.cost import Calibration, seconds, seconds_in
+from smedit.plan.jobs import not_held
 
 SMOKE = "smoke_"
 """Before the names of the smoke test's rules, which the Snakefile imports."""
@@ -204,7 +206,8 @@ def piece_of(job: Job, settings: Mapping[str, Any] | None) -> Piece:
     if kind != RUN or settings is None:
         return Piece(kind, (kind,), USUAL.get(kind, OTHER), job.benchmark)
     trains = settings["settings"]
-    predicted = seconds(trains, settings["asked"], settings["model_spec"])
+    asked = not_held(settings["asked"], Path(job.outputs[0]))
+    predicted = seconds(trains, asked, settings["model_spec"])
     return Piece(kind, (trains["model"], trains["dataset"]), predicted, job.benchmark)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smedit.plan.cost import Calibration, parameters, seconds, seconds_in
-from smedit.plan.jobs import asked_before, frozen, has_all
+from smedit.plan.jobs import asked_before, frozen, has_all, not_held
 from smedit.plan.plan import Plan
 from smedit.plan.runs import Run
 from smedit.plan.settings import all_settings
@@ -84,7 +84,7 @@ def forecast(plan: Plan, left: Sequence[Run], results: Path) -> list[str]:
             unknown += 1
             continue
         guessed += model not in known
-        total += predicted(plan, run) * calibration.factor((model, run.settings.dataset))
+        total += predicted(plan, run, results) * calibration.factor((model, run.settings.dataset))
     rows = sum(sum(plan.rows_needed(s.model, s.dataset).values()) for s in frozen(plan).values())
     kept = sum(run.keep_editor for run in left)
     disk = RESULT_MB * len(left) + EDITOR_MB * kept + FROZEN_MB * rows
@@ -99,9 +99,9 @@ def forecast(plan: Plan, left: Sequence[Run], results: Path) -> list[str]:
     return [line, f"({source}; models and `freeze` come on top)"]
 
 
-def predicted(plan: Plan, run: Run) -> float:
+def predicted(plan: Plan, run: Run, results: Path) -> float:
     """A run's seconds, before any calibration."""
-    asked = [asdict(m) for m in run.measurements]
+    asked = not_held(map(asdict, run.measurements), results / "runs" / f"{run.name}.json")
     return seconds(asdict(run.settings), asked, plan.models[run.settings.model])
 
 
@@ -111,7 +111,9 @@ def calibrated(plan: Plan, results: Path) -> Calibration:
     for name, run in plan.runs.items():
         took = seconds_in(results / "benchmarks/runs" / f"{name}.tsv")
         if took is not None:
-            calibration.add((run.settings.model, run.settings.dataset), took, predicted(plan, run))
+            calibration.add(
+                (run.settings.model, run.settings.dataset), took, predicted(plan, run, results)
+            )
     return calibration
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from smedit.plan.plan import Plan
 from smedit.plan.runs import Run, with_facts
 from smedit.plan.settings import Measurement, Settings, complete, declared
 from smedit.store.archives import data_of, described, unpack, unpacked
-from smedit.store.results import checksum
+from smedit.store.files import replacing
+from smedit.store.results import EARLIER, checksum
 from smedit.store.sources import frozen_checksum
 
 FROZEN_FOR = ("model", "dataset", "seed", "edit_modules", "precision", "threads")
@@ -92,7 +94,7 @@ def run_job(plan: Plan, run: Run, device: str, result: Path) -> dict[str, Any]:
         The run's file. What it holds by now is asked for, too: a configuration that asks for less
         measures nothing anew, and one that asks for more loses nothing.
     """
-    chosen, before = None, asked_before(result)
+    chosen, before = None, asked_before(result) or asked_before(result.with_suffix(EARLIER))
     if run.chosen:
         names = list(run.chosen.names)
         chosen = {"search": run.chosen.search, "variant": run.chosen.variant, "names": names}
@@ -138,17 +140,14 @@ def has_all(run: Run, asked: list[dict[str, Any]]) -> bool:
 def go_on(plan: Plan, results: Path) -> set[str]:
     """Take what the archives of a repository hold of a plan's runs; the names of those runs.
 
-    Nothing is left to do for them, now or when the plan is read again. A model of this machine may
-    have changed since; where the files of a dataset differ from those of the archives, their
-    results are not taken.
+    Nothing is left to do for them, now or when the plan is read again. A result that lacks
+    something is taken, too, for what it has. A model of this machine may have changed since; where
+    the files of a dataset differ from those of the archives, their results are not taken.
     """
     same = same_data(plan, results)
 
-    def wanted(name: str, text: bytes) -> bool:
-        if name not in plan.runs or plan.runs[name].settings.dataset not in same:
-            return False
-        asked = _whole(first_of(text[:HEAD].decode("utf-8", "replace")))
-        return has_all(plan.runs[name], asked)
+    def wanted(name: str) -> bool:
+        return name in plan.runs and plan.runs[name].settings.dataset in same
 
     unpack(results, wanted)
     return {
@@ -213,6 +212,39 @@ def whole_runs(plan: Plan, results: Path) -> set[str]:
         left = {run.name for run in plan.runs_on(settings.model, settings.dataset)} - whole
         _date(file, back=bool(left) and _lacks_rows(plan, settings, file))
     return whole
+
+
+def set_aside(plan: Plan, results: Path) -> None:
+    """Keep beside each result that lacks something what it measured, while its run makes it anew.
+
+    Snakemake removes the result when that job starts. What was set aside before, and the job did
+    not get to, is the result again where no more is asked than it has; it goes once its data has
+    changed.
+    """
+    same = same_data(plan, results)
+    for name, run in plan.runs.items():
+        file = results / f"runs/{name}.json"
+        aside = file.with_suffix(EARLIER)
+        source = file if file.exists() else aside
+        if not source.exists():
+            continue
+        settings = run.settings
+        is_old = unpacked(source) and settings.dataset in same
+        is_same = is_old or not _changed_since(plan, settings, source)
+        lacks = not has_all(run, asked_before(source))
+        if is_same and not lacks and source == aside:
+            aside.replace(file)
+        elif not (is_same and lacks):
+            aside.unlink(missing_ok=True)
+        elif source == file:
+            with replacing(aside) as part:
+                shutil.copy2(file, part)
+
+
+def not_held(asked: Iterable[dict[str, Any]], result: Path) -> list[dict[str, Any]]:
+    """What a run has to measure, beside what was set aside of its earlier result."""
+    held = asked_before(result.with_suffix(EARLIER))
+    return [measurement for measurement in asked if measurement not in held]
 
 
 def _made(file: Path) -> int:

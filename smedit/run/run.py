@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from smedit.data.facts import Splits
+from smedit.data.facts import EditRequest, Splits
 from smedit.data.readers import load_requests
 from smedit.engine.editor import Editor
 from smedit.engine.language_model import LanguageModel
@@ -21,6 +21,7 @@ from smedit.methods import WITHOUT_NETWORK
 from smedit.plan.settings import PARTS
 from smedit.run.before import check_rows, describe_rows, read_before
 from smedit.run.checkpoint import Checkpoint, State
+from smedit.run.earlier import Earlier
 from smedit.run.evaluate import PROTOCOLS, Bench
 from smedit.run.opening import (
     AnyEditor,
@@ -33,7 +34,7 @@ from smedit.run.opening import (
     rows_of,
 )
 from smedit.run.training import Training
-from smedit.store.records import Evaluated
+from smedit.store.records import Evaluated, Point
 from smedit.store.results import checksum
 from smedit.store.sources import engine_checksum
 
@@ -41,7 +42,12 @@ log = logging.getLogger("smedit")
 
 
 def run(
-    job: Mapping[str, Any], states: Path, before: Path, checkpoint: Path, kept: Path
+    job: Mapping[str, Any],
+    states: Path,
+    before: Path,
+    checkpoint: Path,
+    kept: Path,
+    earlier: Path,
 ) -> dict[str, Any]:
     """Train an editor and measure what is asked of it; go on from a checkpoint if there is one.
 
@@ -59,6 +65,9 @@ def run(
     kept
         Where the last state stays if the editor is to be kept. From one that is there the run goes
         on, too: what it measured is not measured again.
+    earlier
+        A result of this run that holds less, if there is one. What it measured is not measured
+        again, unless training goes otherwise now; where the editor is to be kept, it is not used.
 
     Returns
     -------
@@ -90,34 +99,18 @@ def run(
     rows = rows_of(settings["dataset"], splits, "train", n_rows)
     saved.add("record", record)
     left = [m for m in asked if _key(m) not in record.evaluations]
-    training = Training(make_editor(settings, model), model, settings, rows)
-    saved.add("training", training)
-    longest = training
-    if any(m["train_batches"] * settings["passes"] < training.done for m in left):
-        training = Training(make_editor(settings, model), model, settings, rows)
-        saved.parts["training"] = training
-
     bench = Bench(model, settings["minibatch"], frozen, keep_traces=len(left) > 1)
-    for number, measurement in enumerate(sorted(left, key=lambda m: m["train_batches"]), start=1):
-        log.info("measurement %d of %d: %s", number, len(left), _described(measurement))
-        if record.diverged is None:
-            _train(training, measurement["train_batches"], record, saved)
-        record.memory_mb["train"] = peak_memory_mb(model.device)
-        parts = cut(_scored(settings, measurement, splits), settings["n_edits"])
-        key = _key(measurement)
-        if record.diverged is not None:
-            record.evaluations[key] = _not_made(bench, measurement, parts, record.diverged)
-            continue
-        editor = _as_it_edits(training.editor(), measurement, settings, model)
-        evaluation = PROTOCOLS[measurement["protocol"]](bench, measurement, editor, parts)
-        saved.add(key, evaluation)
-        record.evaluations[key] = evaluation.run(saved)
-        saved.remove(key)
-        if number < len(left):
-            saved.save()
-    longest = max(longest, training, key=lambda each: each.done)
-    saved.parts["training"] = longest
-    record.seconds["train"] = longest.seconds
+    measuring = _Measuring(settings, model, splits, rows, bench, record, saved)
+    here = {"environment": environment(model), "engine": made["engine"]}
+    alike = {**here, "identity": job["identity"], "settings": settings}
+    held = Earlier(earlier if not job["keep_editor"] else None, alike, measuring.unedited)
+    measuring.all_of([m for m in left if _key(m) not in held.evaluations])
+    held.compare(measuring.longest.steps)
+    record.evaluations = held.evaluations | record.evaluations
+    measuring.all_of([m for m in asked if _key(m) not in record.evaluations])
+    saved.parts["training"] = longest = measuring.longest
+    trained = (longest.steps, longest.seconds), (held.steps, held.seconds)
+    steps, record.seconds["train"] = max(trained, key=lambda each: len(each[0]))
     record.memory_mb["evaluate"] = peak_memory_mb(model.device)
     if job["keep_editor"] and record.diverged is None:
         saved.save(kept)
@@ -131,14 +124,77 @@ def run(
         "splits": {split: describe_rows(splits.parts[split]) for split in ("tune", "eval")},
         "chosen": job.get("chosen"),
         "identity": job["identity"],
-        "engine": engine_checksum(),
-        "environment": environment(model),
-        "training": [s for s in longest.steps if s["batch"] <= largest * settings["passes"]],
+        **here,
+        "training": [s for s in steps if s["batch"] <= largest * settings["passes"]],
         "evaluations": [record.evaluations[_key(m)] for m in asked],
         "seconds": record.seconds,
         "memory_mb": record.memory_mb,
         "diverged": record.diverged,
     }
+
+
+class _Measuring:
+    """A run under way: its editor is trained up to where it is measured, and on from there.
+
+    Attributes
+    ----------
+    longest
+        The training that went furthest: one that goes on from a saved state may have to begin
+        again, for a measurement of fewer batches.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        model: LanguageModel,
+        splits: Splits,
+        rows: Sequence[EditRequest],
+        bench: Bench,
+        record: _Record,
+        saved: Checkpoint,
+    ) -> None:
+        self.settings, self.model, self.splits, self.rows = settings, model, splits, rows
+        self.bench, self.record, self.saved = bench, record, saved
+        self.longest = self.training = self._training()
+        saved.add("training", self.training)
+
+    def _training(self) -> Training:
+        return Training(
+            make_editor(self.settings, self.model), self.model, self.settings, self.rows
+        )
+
+    def all_of(self, left: Sequence[Mapping[str, Any]]) -> None:
+        """Measure, in the order of training."""
+        passes = self.settings["passes"]
+        if any(m["train_batches"] * passes < self.training.done for m in left):
+            self.training = self.saved.parts["training"] = self._training()
+        for number, measurement in enumerate(sorted(left, key=lambda m: m["train_batches"]), 1):
+            log.info("measurement %d of %d: %s", number, len(left), _described(measurement))
+            self.record.evaluations[_key(measurement)] = self._evaluated(measurement)
+            if number < len(left) and self.record.diverged is None:
+                self.saved.save()
+        self.longest = max(self.longest, self.training, key=lambda each: each.done)
+
+    def _evaluated(self, measurement: Mapping[str, Any]) -> Evaluated:
+        record, saved, key = self.record, self.saved, _key(measurement)
+        if record.diverged is None:
+            _train(self.training, measurement["train_batches"], record, saved)
+        record.memory_mb["train"] = peak_memory_mb(self.model.device)
+        if record.diverged is not None:
+            return _not_made(measurement, self.unedited(measurement), record.diverged)
+        editor = _as_it_edits(self.training.editor(), measurement, self.settings, self.model)
+        parts = cut(_scored(self.settings, measurement, self.splits), self.settings["n_edits"])
+        evaluation = PROTOCOLS[measurement["protocol"]](self.bench, measurement, editor, parts)
+        saved.add(key, evaluation)
+        evaluated = evaluation.run(saved)
+        saved.remove(key)
+        return evaluated
+
+    def unedited(self, measurement: Mapping[str, Any]) -> Point:
+        """The point of a measurement before the first edit."""
+        sequential = measurement["protocol"] == "sequential" and measurement["rows"] == "eval"
+        count = n_requests(self.settings, measurement)
+        return self.bench.unedited(measurement["rows"], count, sequential)
 
 
 def _as_it_edits(
@@ -185,15 +241,12 @@ def _train(training: Training, n_batches: int, record: _Record, saved: Checkpoin
         record.diverged = str(error)
 
 
-def _not_made(
-    bench: Bench, measurement: Mapping[str, Any], parts: Sequence[Any], why: str
-) -> Evaluated:
+def _not_made(measurement: Mapping[str, Any], unedited: Point, why: str) -> Evaluated:
     """An evaluation that training did not get to."""
-    sequential = measurement["protocol"] == "sequential" and measurement["rows"] == "eval"
     return {
         "measurement": dict(measurement),
         "diverged": {"why": why, "batches": 0, "stage": 1},
-        "points": [bench.unedited(measurement["rows"], sum(map(len, parts)), sequential)],
+        "points": [unedited],
         "says": {},
         "generated": [],
         "seconds": {},

@@ -74,7 +74,7 @@ def pack(
     return out, len(new)
 
 
-def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
+def unpack(results: Path, wanted: Callable[[str], bool]) -> int:
     """Write the results that archives hold and the folder lacks, with the time that is given there.
 
     What comes from an older archive, and stands in a newer one with more, is written anew.
@@ -84,7 +84,7 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
     results
         The folder of ``runs`` and ``kept``.
     wanted
-        Takes a run's name and its result as it is written; whether to write it.
+        Whether to write the result of a run, by its name.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def unpack(results: Path, wanted: Callable[[str, bytes], bool]) -> int:
     for name, text in latest.items():
         out = folder / name
         stale = unpacked(out) and out.read_bytes() != text
-        if (stale or not out.exists()) and wanted(out.stem, text):
+        if (stale or not out.exists()) and wanted(out.stem):
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(out) as part:
                 part.write_bytes(text)

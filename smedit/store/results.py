@@ -13,6 +13,9 @@ from smedit.store.files import refuse, replacing
 
 CHECKSUMS = "checksums"
 
+EARLIER = ".earlier"
+"""Suffix of a result that was set aside while its run is asked for more."""
+
 
 def checksum(value: Any) -> str:
     """SHA-256 of a value's canonical JSON."""

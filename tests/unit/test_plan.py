@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +22,12 @@ from smedit.plan.jobs import (
     first_value,
     freeze_job,
     frozen,
+    go_on,
     has_all,
+    not_held,
     run_job,
     same_data,
+    set_aside,
     whole_runs,
 )
 from smedit.plan.plan import make_plan
@@ -33,7 +37,7 @@ from smedit.plan.settings import Machine, Measurement, Settings, all_settings, d
 from smedit.plan.variants import resolve
 from smedit.report.figures import figures_of
 from smedit.store.archives import pack
-from smedit.store.results import write_result
+from smedit.store.results import EARLIER, write_result
 from smedit.store.sources import frozen_checksum
 
 ROOT = Path(__file__).parents[2]
@@ -552,6 +556,64 @@ def test_a_result_is_not_whole_once_its_data_changes(tmp_path):
     assert whole_runs(made, tmp_path) == set(made.runs)
     os.utime(facts, (2**32, 2**32))
     assert whole_runs(made, tmp_path) == set()
+
+
+def asides(folder):
+    return {path.stem for path in (folder / "runs").glob(f"*{EARLIER}")}
+
+
+def test_a_result_that_lacks_something_is_set_aside(tmp_path):
+    facts = tmp_path / "facts.json"
+    facts.write_text("[]")
+    mine = {"format": "facts", "source": "file", "path": str(facts), "train_on": "worldfacts-qa"}
+    made, grown = (plan(datasets={"mine": mine}, **more) for more in ({}, {"n_requests": 48}))
+    results_of(made, tmp_path)
+    name, *_ = made.runs
+    file = tmp_path / f"runs/{name}.json"
+
+    def read(plan):
+        set_aside(plan, tmp_path)
+        whole_runs(plan, tmp_path)
+
+    read(made)
+    assert not asides(tmp_path)
+    text = file.read_text()
+    read(grown)
+    assert asides(tmp_path) == set(made.runs)
+    assert file.with_suffix(EARLIER).read_text() == text
+    # Its job has removed the result, and failed: what was asked of it is asked again.
+    file.unlink()
+    read(grown)
+    assert asides(tmp_path) == set(made.runs)
+    job = run_job(grown, grown.runs[name], "cpu", file)
+    assert all(m in job["asked"] for m in json.loads(text)["asked"])
+    assert len(not_held(job["asked"], file)) == len(grown.runs[name].measurements)
+    # In a plan that asks for no more it is the result again.
+    read(made)
+    assert not asides(tmp_path) and file.read_text() == text
+    assert whole_runs(made, tmp_path) == set(made.runs)
+    # Of other data none is kept.
+    results_of(made, tmp_path)
+    read(grown)
+    os.utime(facts, (2**32, 2**32))
+    file.unlink()
+    read(grown)
+    assert not asides(tmp_path)
+
+
+def test_an_archive_gives_what_a_result_has(tmp_path):
+    made, grown = plan(), plan(n_requests=48)
+    results_of(made, tmp_path)
+    for name, run in made.runs.items():
+        file = tmp_path / f"runs/{name}.json"
+        spec = made.datasets[run.settings.dataset]
+        write_result({**json.loads(file.read_text()), "dataset_spec": spec}, file)
+    pack(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert go_on(grown, tmp_path) == set()
+    set_aside(grown, tmp_path)
+    assert asides(tmp_path) == set(made.runs)
+    assert go_on(made, tmp_path) == set(made.runs)
 
 
 def test_chosen_values_may_differ_and_nothing_else():

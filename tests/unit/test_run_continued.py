@@ -6,7 +6,7 @@ import pytest
 from run_jobs import failing_at, make_freeze, make_job, numbers, run_job
 
 from smedit.run import checkpoint, evaluate, training
-from smedit.store.results import read_result
+from smedit.store.results import EARLIER, read_result, write_result
 
 KEEP = {"keep_editor": True}
 SEQUENTIAL = {"protocol": "sequential", "train_batches": 1}
@@ -105,3 +105,80 @@ def test_fine_tuning_has_no_step_size_of_its_own_at_edit_time(tmp_path):
     _, out = run_job(tmp_path, with_one)
     found, expected = numbers(out)["evaluations"][0], alone(tmp_path, job)["evaluations"][0]
     assert found["points"] == expected["points"]
+
+
+# --- what an earlier result measured --------------------------------------------------------------
+
+
+def set_aside(folder, job):
+    """The result of a job, as the workflow sets it aside when more is asked for."""
+    _, out = run_job(folder, job)
+    result = read_result(out)
+    out.rename(out.with_suffix(EARLIER))
+    return result
+
+
+def extended(folder, more, n_batches, n_measured):
+    """A job that trains on so many batches and measures so much; its result is as from nothing."""
+    with (
+        failing_at(training.Training, "_train_on", n_batches + 1),
+        failing_at(evaluate.Evaluation, "run", n_measured + 1),
+    ):
+        status, out = run_job(folder, more)
+    assert status == 0 and numbers(out) == alone(folder, more)
+    assert not out.with_suffix(EARLIER).exists()
+    return read_result(out)
+
+
+@pytest.mark.parametrize("how", ["in_batches", "in_sequence"])
+@pytest.mark.parametrize("protocol", ["batch", "sequential"])
+def test_what_a_result_has_is_not_measured_again(tmp_path, how, protocol):
+    asked = [{"train_batches": 1, "protocol": protocol}, {"train_batches": 2}]
+    before = set_aside(tmp_path, make_job("SMEdit", asked, training=how))
+    smaller = {"train_batches": 1, "edit_lr": 1e-3}
+    after = extended(tmp_path, make_job("SMEdit", [smaller, *asked], training=how), 1, 1)
+    assert after["evaluations"][1:] == before["evaluations"]  # their seconds, too
+    assert after["training"] == before["training"]
+    larger = {"train_batches": 3}
+    set_aside(tmp_path, make_job("SMEdit", asked, training=how))
+    extended(tmp_path, make_job("SMEdit", [*asked, larger], training=how), 3, 1)
+
+
+def test_without_training_an_editor_is_the_same(tmp_path):
+    set_aside(tmp_path, make_job("FT-L", [{}]))
+    extended(tmp_path, make_job("FT-L", [{}, {"rows": "tune"}]), 0, 1)
+
+
+def another_loss(result):
+    result["training"][0]["edit_loss"] += 1e-6
+
+
+def another_version(result):
+    result["engine"] = "another"
+
+
+def another_model(result):
+    result["evaluations"][0]["points"][0]["change_norm"] += 1e-6
+
+
+@pytest.mark.parametrize("change", [another_loss, another_version, another_model])
+def test_another_editor_is_measured_anew(tmp_path, change):
+    asked = [{"train_batches": 1}, {"train_batches": 2}]
+    result = set_aside(tmp_path, make_job("MALMEN", asked[:1]))
+    change(result)
+    write_result(result, tmp_path / f"result{EARLIER}")
+    extended(tmp_path, make_job("MALMEN", asked), 3, 2)
+
+
+def test_a_damaged_earlier_result_is_not_used(tmp_path):
+    set_aside(tmp_path, make_job("MALMEN", [{"train_batches": 1}]))
+    (tmp_path / f"result{EARLIER}").write_text("{")
+    extended(tmp_path, make_job("MALMEN", [{"train_batches": 1}, {"train_batches": 2}]), 2, 2)
+
+
+def test_an_editor_that_is_to_be_kept_is_trained_to_the_end(tmp_path):
+    set_aside(tmp_path, make_job("MALMEN", [{"train_batches": 2}]))
+    asked = [{"train_batches": 2}, {"train_batches": 2, "edit_lr": 1e-3}]
+    run_job(tmp_path, make_job("MALMEN", asked) | KEEP)
+    (tmp_path / "result.json").unlink()
+    goes_on(tmp_path, make_job("MALMEN", asked) | KEEP, 0)
