@@ -217,28 +217,34 @@ def whole_runs(plan: Plan, results: Path) -> set[str]:
 def set_aside(plan: Plan, results: Path) -> None:
     """Keep beside each result that lacks something what it measured, while its run makes it anew.
 
-    Snakemake removes the result when that job starts. What was set aside before, and the job did
-    not get to, is the result again where no more is asked than it has; it goes once its data has
-    changed.
+    Snakemake removes the result when that job starts; one from an archive, which has no date to be
+    out of date by, goes here. What was set aside before, and the job did not get to, is the result
+    again where no more is asked than it has; it goes once its data has changed.
     """
     same = same_data(plan, results)
+
+    def has_changed(run: Run, result: Path) -> bool:
+        if unpacked(result) and run.settings.dataset in same:
+            return False
+        return _changed_since(plan, run.settings, result)
+
     for name, run in plan.runs.items():
         file = results / f"runs/{name}.json"
         aside = file.with_suffix(EARLIER)
-        source = file if file.exists() else aside
-        if not source.exists():
-            continue
-        settings = run.settings
-        is_old = unpacked(source) and settings.dataset in same
-        is_same = is_old or not _changed_since(plan, settings, source)
-        lacks = not has_all(run, asked_before(source))
-        if is_same and not lacks and source == aside:
-            aside.replace(file)
-        elif not (is_same and lacks):
+        if aside.exists() and has_changed(run, aside):
+            aside.unlink()
+        if not file.exists():
+            if aside.exists() and has_all(run, asked_before(aside)):
+                aside.replace(file)
+        elif has_changed(run, file) or has_all(run, asked_before(file)):
             aside.unlink(missing_ok=True)
-        elif source == file:
+        elif not unpacked(file):
             with replacing(aside) as part:
                 shutil.copy2(file, part)
+        elif aside.exists():
+            file.unlink()
+        else:
+            file.replace(aside)
 
 
 def not_held(asked: Iterable[dict[str, Any]], result: Path) -> list[dict[str, Any]]:

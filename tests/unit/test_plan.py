@@ -612,7 +612,10 @@ def test_an_archive_gives_what_a_result_has(tmp_path):
     shutil.rmtree(tmp_path / "runs")
     assert go_on(grown, tmp_path) == set()
     set_aside(grown, tmp_path)
-    assert asides(tmp_path) == set(made.runs)
+    assert asides(tmp_path) == set(made.runs) and len(dates(tmp_path)) == len(made.runs)
+    assert go_on(grown, tmp_path) == set()
+    set_aside(grown, tmp_path)
+    assert asides(tmp_path) == set(made.runs) and len(dates(tmp_path)) == len(made.runs)
     assert go_on(made, tmp_path) == set(made.runs)
 
 

@@ -136,10 +136,12 @@ def at_budget() -> str:
     return "\n".join(lines)
 
 
-def fair() -> str:
-    """What each variant reaches with values of its own: the study's headline table."""
+def fair(experiment: str) -> str:
+    """What each variant reaches with values of its own: the study's headline table, and the like."""
     table = pd.read_csv(RESULTS / "summary.csv")
-    table = table[table.experiment == "fair"]
+    table = table[table.experiment == experiment]
+    if table.empty:
+        return NOT_YET
     datasets = list(table.dataset.unique())
     scores = ("generalization", "specificity", "agreement", "harm")
     head = ["model", "variant", *(f"{d}: {score}" for d in datasets for score in scores), "seeds"]
@@ -171,10 +173,12 @@ def strengths() -> str:
     return _table(lines)
 
 
-def choices() -> str:
-    """What the search chose, and what it would have within other bounds, on the rows it sees."""
+def choices(search: str) -> str:
+    """What a search chose, and what it would have within other bounds, on the rows it sees."""
     table = pd.read_csv(RESULTS / "chosen.csv", keep_default_na=False)
-    table = table[table.search == SEARCH]
+    table = table[table.search == search]
+    if table.empty:
+        return NOT_YET
     budgets = sorted([rules()["budgets"]["primary"], *rules()["budgets"]["others"]])
     head = ["model", "variant", "chosen", "at the edge", "unedited"]
     lines = [[*head, *(f"within {budget:g}" for budget in budgets)]]
@@ -202,7 +206,7 @@ def beyond() -> str:
         for _, row in pd.concat([own, part.assign(of="beyond")]).iterrows():
             values = [row["values"], row.of, f"{row.objective:.0f}", f"{row.harm:.2f}"]
             lines.append([model, variant, *values])
-    return _table(lines) if len(lines) > 2 else "(not measured yet)"
+    return _table(lines) if len(lines) > 2 else NOT_YET
 
 
 def _table(lines: list[list[str]]) -> str:
@@ -252,6 +256,8 @@ RECIPES = {
 }
 """Recipe → heading of its column."""
 
+NOT_YET = "(not measured yet)"
+
 SEARCH, BEYOND = "search", "search_beyond"
 """The study's search, in batches, and what lies beyond the edge of it."""
 
@@ -261,9 +267,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "progress": progress,
     "questions": questions,
     "verdicts": verdicts_in_short,
-    "fair": fair,
+    "fair": lambda: fair("fair"),
+    "fair, one batch": lambda: fair("fair_one_batch"),
     "strengths": strengths,
-    "choices": choices,
+    "choices": lambda: choices(SEARCH),
+    "choices, one batch": lambda: choices("search_one_batch"),
     "beyond": beyond,
     "within the budget": at_budget,
     "claims": claims,
