@@ -137,7 +137,7 @@ def at_budget() -> str:
 
 
 def fair(experiment: str) -> str:
-    """What each variant reaches with values of its own: the study's headline table, and the like."""
+    """What each variant reaches with values of its own."""
     table = pd.read_csv(RESULTS / "summary.csv")
     table = table[table.experiment == experiment]
     if table.empty:
