@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("smedit")
 
+LEAST_EFFICACY = 50
+"""Percent; below, a warning says that the facts have hardly been taken up."""
+
 LEAST_AGREEMENT = 75
 """Percent; below, a warning says that the neighbours of the facts have changed."""
 
@@ -76,7 +79,7 @@ def edit(
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="of training; 0 by default")] = None,
     step_size: Annotated[
-        float | None, Option(min=0, help="at edit time; else chosen under the bound on harm")
+        float | None, Option(help="at edit time; else chosen under the bound on harm")
     ] = None,
     harm_at_most: Annotated[
         float, Option(min=0, help="the bound, in nats per token")
@@ -98,6 +101,10 @@ def edit(
     _check_out(out, EDITED, force)
     if keep_editor is not None:
         _check_out(keep_editor, EDITOR, force)
+        if keep_editor.absolute() == out.absolute():
+            raise UserError("--keep-editor: the folder of --out; name another")
+    if step_size is not None and step_size <= 0:
+        raise UserError("--step-size: use a number above 0")
     with _measured(device):
         from smedit.data.fact_files import read_facts
         from smedit.editing.edited import check_apart
@@ -109,12 +116,12 @@ def edit(
         check_apart(out, base)
         check_facts(base.language_model, read.requests)
         trained = load_editor(editor, base) if editor else train_editor(base, **training)
-        if keep_editor is not None:
-            trained.save(keep_editor)
         if trained.trained_on:
             log.info("%s, trained on %s", trained.settings["method"], trained.trained_on)
         edited = trained.edit(base, read.requests, step_size, harm_at_most, read.ids)
         (edited.save if only_changes else edited.save_pretrained)(out)
+        if keep_editor is not None:
+            trained.save(keep_editor)
         _summary(edited, harm_at_most)
         print(f'{out}  (ask it: smedit ask --edited {out} "{read.requests[0].edit.text}")')
 
@@ -156,6 +163,10 @@ def score(
     precision: Precision = "float32",
 ) -> None:
     """Score facts: a table with a row per fact, and the means."""
+    if table is not None:
+        check_writable([str(table.parent)], "--table")
+        if not table.parent.is_dir():
+            raise UserError(f"--table: there is no folder {table.parent}; make it first")
     with _measured(device):
         from smedit.data.fact_files import read_facts
         from smedit.editing.scoring import score_facts
@@ -240,7 +251,8 @@ def _told(read: FactFile, path: Path) -> None:
 
 def _summary(edited: EditedModel, harm_at_most: float) -> None:
     """What was reached, and whether the bound on harm stood in the way."""
-    size = edited.how["step_size"] or edited.how["trained_step_size"]
+    size = edited.how["step_size"]
+    size = edited.how["trained_step_size"] if size is None else size
     by = f"{counted(len(edited.facts), 'fact')} by {edited.how['method']}"
     print(by if size is None else f"{by}, step size {size:.2g}")
     print(edited.score())
@@ -250,7 +262,13 @@ def _summary(edited: EditedModel, harm_at_most: float) -> None:
             f"warning: harm is above {harm_at_most:g}: the model has lost other things; use a "
             "smaller step size"
         )
-    kept = edited.score().means.set_index("score")["after"].get("agreement", 100.0)
+    means = edited.score().means.set_index("score")
+    if means["after"]["efficacy"] < LEAST_EFFICACY:
+        print(
+            "warning: the edit does little; train on more (--batches), allow more harm "
+            "(--harm-at-most), or name a larger --step-size"
+        )
+    kept = means["after"].get("agreement", 100.0)
     if kept < LEAST_AGREEMENT:
         print(f"warning: {100 - kept:.0f} % of what is said to locality prompts has changed")
     best = edited.how["bound_cost"]

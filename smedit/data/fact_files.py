@@ -16,6 +16,7 @@ from typing import Any
 
 from smedit.data.facts import EditRequest, text_key
 from smedit.data.formats import DatasetFormat, formats
+from smedit.data.row_fields import check_scored_alike
 from smedit.errors import UserError, counted, nearest, shown
 
 
@@ -72,6 +73,7 @@ def read_facts(path: str | Path) -> FactFile:
             label = name if len(found) == 1 else f"{name}.{part}"
             if facts.setdefault(request, label) != label:
                 n_repeated += 1
+    check_scored_alike(str(path), list(facts))
     notes = [*_unused(form, rows), *_contradictions(list(facts))]
     if n_repeated:
         notes.append(f"{counted(n_repeated, 'fact')} left out, the same as earlier ones")

@@ -22,7 +22,7 @@ from smedit.data.dataset_sources import (
 )
 from smedit.data.facts import UNSPLIT, EditRequest, Splits, Tally
 from smedit.data.formats import formats
-from smedit.data.row_fields import UnusableRowError
+from smedit.data.row_fields import UnusableRowError, check_scored_alike
 from smedit.data.splits import TRAIN_SHARE, cut_off_tune, disjoint_and_shuffled, split_pool
 from smedit.errors import UserError, shown
 
@@ -107,19 +107,8 @@ def load_requests(name: str, spec: Mapping[str, Any], seed: int) -> Splits:
         if not requests and not (part == "tune" and tune_share == 0):
             what = f"the {part} split is empty{splits.why(part)}"
             raise UserError(f"dataset {name}: {what}; give it more subjects")
-    _check_scored_alike(name, splits)
+    check_scored_alike(f"dataset {name}", [*splits.tune, *splits.eval])
     return splits
-
-
-def _check_scored_alike(name: str, splits: Splits) -> None:
-    """Without a competing answer a fact has another score, and a mean over both means nothing."""
-    scored = [*splits.tune, *splits.eval]
-    bare = sum(request.edit.other_answer is None for request in scored)
-    if 0 < bare < len(scored):
-        raise UserError(
-            f"dataset {name}: {bare} of {len(scored)} facts name no competing answer, the others "
-            "do; name one for each, or for none"
-        )
 
 
 def splits_before_jobs(name: str, spec: Mapping[str, Any]) -> Splits | None:

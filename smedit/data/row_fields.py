@@ -1,14 +1,14 @@
 """The fields of a dataset's row, checked one by one: what every format's reader needs.
 
-Leading and trailing spaces of every text are dropped, because an answer is always scored as one
-space and the answer.
+Leading and trailing spaces of every text are dropped: what stands between a prompt and its answer
+is said apart, one space by default.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smedit.data.facts import text_key
+from smedit.data.facts import EditRequest, text_key
 from smedit.errors import UserError, shown
 
 NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
@@ -53,4 +53,23 @@ def check_subject(subject: str, prompt: str, where: str, field: str) -> None:
         raise UnusableRowError(
             f"{where}, field {field}: the prompt does not name the subject {shown(subject)}; "
             "correct the row or remove it"
+        )
+
+
+def check_scored_alike(where: str, requests: Sequence[EditRequest]) -> None:
+    """Refuse facts of which some have a competing answer: without one a fact has another score, and
+    a mean over both means nothing.
+
+    Parameters
+    ----------
+    where
+        Whose facts these are, for the message.
+    requests
+        What is scored.
+    """  # noqa: D205
+    bare = sum(request.edit.other_answer is None for request in requests)
+    if 0 < bare < len(requests):
+        raise UserError(
+            f"{where}: {bare} of {len(requests)} facts name no competing answer, the others do; "
+            "name one for each, or for none"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from smedit.errors import counted
+from smedit.plan.catalogue import is_of_catalogue
 
 LICENCES = {
     "smollm2-135m": "apache-2.0",
@@ -33,8 +34,8 @@ def licence_of(name: str, spec: Mapping[str, Any]) -> str:
     str
         As model cards name it; empty if it is not known.
     """
-    if name in LICENCES:
-        return LICENCES[name]
+    if is_of_catalogue(name, spec):
+        return LICENCES.get(name, "")
     card = Path(spec.get("path", "")) / "README.md"
     if "path" not in spec or not card.is_file():
         return ""

@@ -28,7 +28,7 @@ from smedit.engine.memory import available_mb
 from smedit.engine.tracing import Trace, trace
 from smedit.errors import UserError, nearest, shown
 from smedit.methods import IN_CONTEXT, load_method, rule_checksum
-from smedit.plan.catalogue import catalogue, named
+from smedit.plan.catalogue import catalogue, is_of_catalogue, named
 from smedit.plan.config import check_values
 from smedit.plan.schema import job_schema
 from smedit.plan.settings import Settings, declared
@@ -249,7 +249,14 @@ def train_editor(
     if load_method(method).shift_rule == IN_CONTEXT:
         raise UserError(f"{method} changes no weights, so there is nothing to train or to write")
     given |= {"lr": load_method(method).lr or LR, "n_edits": n_edits, "seed": seed}
-    given |= {**studied(model.name, method), **settings}
+    given |= studied(model.name, method) if is_of_catalogue(model.name, model.spec) else {}
+    given |= settings
+    if load_method(method).back_depth > 1:
+        log.warning(
+            "%s looks back on a stream while it is trained; here it is trained in batches, as all "
+            "facts are edited at once",
+            method,
+        )
     described = model.described()
     given |= {"precision": described["precision"], "threads": torch.get_num_threads()}
     if not batches:
@@ -335,8 +342,10 @@ def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
     """
     if not facts:
         raise UserError("there are no facts to edit; give at least one")
-    batch = prompt_batch([fact.edit for fact in facts], model.tokenizer, len(facts))
-    next(model.chunks(batch))  # the longest come first
+    scored = [prompt for fact in facts for prompt in (*fact.paraphrases, *fact.locality)]
+    for prompts in filter(None, (scored, [fact.edit for fact in facts])):
+        batch = prompt_batch(prompts, model.tokenizer, len(prompts))
+        next(model.chunks(batch))  # the longest come first
     HarmText(model, "eval")  # its text has to fit, too
     n_tokens = sum(len(sequence.answer_ids) for sequence in batch.sequences)
     needed = n_tokens * sum(sum(model.shape(name)) for name in model.edit_modules) * 4 * COPIES

@@ -17,7 +17,7 @@ from smedit.errors import UserError, nearest, shown
 from smedit.models.architectures import last_mlp_outputs
 from smedit.models.model_sources import CHECKSUMS, fits, load_tokenizer, prepare_model
 from smedit.models.module_names import expand_modules
-from smedit.plan.catalogue import catalogue
+from smedit.plan.catalogue import catalogue, is_of_catalogue
 from smedit.plan.jobs import model_folder
 from smedit.run.opening import open_model
 from smedit.store.files import suite_path
@@ -138,14 +138,18 @@ def source_of(model: str) -> dict[str, Any]:
 
 def _folder(name: str, spec: Mapping[str, Any]) -> str:
     """Where a model is prepared: one of the catalogue where the workflow has it, else apart."""
-    known = {k: v for k, v in catalogue("models").get(name, {}).items() if k != "edit_modules"}
-    return model_folder(name if known == spec else f"{name}-{checksum(spec)[:8]}")
+    return model_folder(name if is_of_catalogue(name, spec) else f"{name}-{checksum(spec)[:8]}")
 
 
 def _found(model: str) -> tuple[str, Mapping[str, Any]]:
     """The name and the source of what a person calls a model."""
     known = catalogue("models")
     if model in known:
+        if Path(model).is_dir():
+            raise UserError(
+                f"model {shown(model)}: in the catalogue, and a folder here; write ./{model} "
+                "for the folder, or rename it"
+            )
         return model, known[model]
     hub = HUB.fullmatch(model)
     if hub:

@@ -17,6 +17,12 @@ def catalogue(kind: str) -> dict[str, Any]:
     return read_file(suite_path(CATALOGUE[kind]))
 
 
+def is_of_catalogue(model: str, spec: Mapping[str, Any]) -> bool:
+    """Whether a model is the catalogue's of that name; a folder may be called so, too."""
+    known = catalogue("models").get(model, {})
+    return {k: v for k, v in known.items() if k != "edit_modules"} == dict(spec)
+
+
 def named(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Name → what it is, for those that a configuration uses, in its order.
 

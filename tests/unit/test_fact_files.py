@@ -65,9 +65,10 @@ def written(folder, content, name="facts.json"):
 
 
 def test_all_that_is_known_of_a_fact_is_read(tmp_path):
-    read = read_facts(written(tmp_path, [WHOLE, BARE]))
-    whole, bare = read.requests
-    assert (read.form, read.ids, read.notes) == ("facts", ("au", "2"), ())
+    read = read_facts(written(tmp_path, [WHOLE]))
+    (whole,) = read.requests
+    assert (read.form, read.ids, read.notes) == ("facts", ("au",), ())
+    (bare,) = read_facts(written(tmp_path, [BARE])).requests
     assert whole.subject == "Australia"
     assert whole.edit == Prompt("The capital of Australia is", "Perth", "Canberra")
     assert [p.text for p in whole.paraphrases] == WHOLE["paraphrases"]
@@ -137,6 +138,14 @@ def test_locality_prompts_of_every_shape_are_read(locality, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("said", "between"), [(False, ""), ("no", ""), (True, " "), ("yes", " ")])
+def test_nothing_may_stand_between_prompt_and_target(said, between, tmp_path):
+    row = {**WHOLE, "prompt": "澳大利亚的首都是", "target": "珀斯", "space": said}
+    (request,) = read_facts(written(tmp_path, [row])).requests
+    prompts = (request.edit, *request.paraphrases, *request.locality)
+    assert {prompt.between for prompt in prompts} == {between}
+
+
 def test_the_same_fact_twice_counts_once(tmp_path):
     read = read_facts(written(tmp_path, [MQUAKE, {**MQUAKE, "case_id": 0}]))
     assert read.ids == ("7.1", "7.2")
@@ -180,6 +189,15 @@ BAD = {
     "locality": ([{**BARE, "locality": ["x"]}], "field locality[0]: str instead of an object"),
     "no list of prompts": ([{**KNOWEDIT, "locality": {"k": 3}}], "field locality.k: holds no pro"),
     "no text": ([{**KNOWEDIT, "rephrase": 5}], "field rephrase: int instead of a text"),
+    "two kinds of score": (
+        [WHOLE, BARE],
+        "facts.json: 1 of 2 facts name no competing answer, the others do; name one for each",
+    ),
+    "its own rival": (
+        [{**BARE, "competing": "baker"}],
+        "fact 1, field competing: the same as the target; leave it out",
+    ),
+    "space": ([{**BARE, "space": "none"}], "field space: 'none'; write false (in a table, no)"),
     "half a locality": (
         [{**BARE, "locality": [{"prompt": "x"}]}],
         "field locality[0].answer: missing; add it or remove the row",

@@ -21,6 +21,7 @@ from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
 from smedit.methods import rule_checksum
 from smedit.models.architectures import last_mlp_outputs
+from smedit.plan.catalogue import catalogue
 from smedit.store.files import exchange
 
 OPENED = [name for name in ARCHITECTURES if name != "qwen2"]
@@ -207,7 +208,11 @@ def test_what_a_card_says_was_measured(tmp_path):
 def test_the_card_has_the_licence_that_the_base_s_own_card_names(tmp_path, card, licence):
     (tmp_path / "README.md").write_text(card)
     assert licence_of("mine", {"source": "path", "path": str(tmp_path)}) == licence
-    assert licence_of("mine", {"source": "hub"}) == "" and licence_of("gemma-3-270m", {}) == "gemma"
+    # A folder may have the name of a model of the catalogue.
+    assert licence_of("gemma-3-270m", {"source": "path", "path": str(tmp_path)}) == licence
+    assert licence_of("mine", {"source": "hub"}) == ""
+    known = {k: v for k, v in catalogue("models")["gemma-3-270m"].items() if k != "edit_modules"}
+    assert licence_of("gemma-3-270m", known) == "gemma"
 
 
 @pytest.mark.parametrize("method", ["SMEdit", "MALMEN", "MEND", "RLEdit", "UltraEdit", "FT-L"])
@@ -371,6 +376,11 @@ def test_a_fact_that_does_not_fit_the_context(tmp_path):
         editor.edit(model, [long])
     with pytest.raises(UserError, match="there are no facts to edit; give at least one"):
         editor.edit(model, [])
+    short, long = smedit.Prompt("w1", "w2"), smedit.Prompt("w1 " * 300, "w2")
+    for prompts in ({"paraphrases": (long,)}, {"locality": (long,)}):
+        given = {"paraphrases": (), "locality": (), "true_answer": None, **prompts}
+        with pytest.raises(UserError, match="has 300 tokens, more than"):
+            editor.edit(model, [smedit.EditRequest("w1", short, **given)])
 
 
 BAD_TRAINING = {
@@ -453,7 +463,8 @@ REFUSED = {
     ),
     "a device": (["--device", "gpu"], "--device: 'gpu' is unknown; use cpu, cuda or auto"),
     "a precision": (["--precision", "int8"], "--precision: 'int8' is unknown; use float32 or bfl"),
-    "a number": (["--step-size", "-1"], "--step-size: Input should be greater than or equal to 0"),
+    "a number": (["--step-size", "0"], "--step-size: use a number above 0"),
+    "one folder": (["--keep-editor", "edited"], "--keep-editor: the folder of --out; name another"),
     "both": (["--editor", "x"], "--editor: an editor that was trained; leave --method out"),
     "no step size": (["--step-size", "1", "--method", "FT-L"], "FT-L has no step size; leave it"),
     "the base": (["--out", "mine/edited"], "there is the model that is edited; name another"),
@@ -506,6 +517,58 @@ def test_an_interruption_while_training_writes_nothing(facts, tmp_path, capsys, 
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted; nothing was written"
     assert not (tmp_path / "editor").exists()
     assert call(*train, "--out", "editor") == 0
+
+
+def test_an_interruption_of_an_edit_writes_no_editor(facts, capsys, tmp_path, monkeypatch):
+    model = save_model(tmp_path / "mine")
+    edit = ("edit", "--model", model, "--facts", facts, "--method", "UltraEdit", "--out", "edited")
+    edit = (*edit, "--keep-editor", "kept")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smedit.editing.editors.choose_step_size", interrupted)
+        assert call(*edit) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; nothing was written"
+    assert names_in(tmp_path) == ["facts.json", "mine", "resources"]
+    assert call(*edit) == 0
+    assert names_in(tmp_path) == ["edited", "facts.json", "kept", "mine", "resources"]
+
+
+def test_an_edit_that_does_little_is_told(facts, capsys, tmp_path):
+    model = save_model(tmp_path / "mine")
+    edit = ("edit", "--model", model, "--facts", facts, "--method", "UltraEdit", "--out", "edited")
+    assert call(*edit, "--step-size", 1e-9) == 0
+    assert "warning: the edit does little; train on more (--batches)" in capsys.readouterr().out
+
+
+def test_a_table_that_cannot_be_written_is_told_first(facts, capsys, tmp_path):
+    score = ("score", "--model", "none", "--facts", facts, "--table", "nowhere/x.csv")
+    assert call(*score) == 2
+    assert "--table: there is no folder nowhere; make it first" in capsys.readouterr().err
+
+
+def test_the_values_of_the_study_are_those_of_its_own_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(editors, "studied", lambda *_: {"lr": 0.125})
+    mine = smedit.load_model(save_model(tmp_path / "gemma-3-270m"))
+    settings = {"batches": 0, "rank": 4, "n_blocks": 1}
+    assert smedit.train_editor(mine, FACTS, **settings).settings["lr"] == editors.LR
+    with monkeypatch.context() as patch:
+        patch.setattr(editors, "is_of_catalogue", lambda *_: True)
+        assert smedit.train_editor(mine, FACTS, **settings).settings["lr"] == 0.125
+
+
+def test_a_folder_and_a_model_of_the_catalogue_are_told_apart(tmp_path):
+    save_model(tmp_path / "gemma-3-270m")
+    with pytest.raises(UserError, match=r"in the catalogue, and a folder here; write \./gemma-3-2"):
+        smedit.load_model("gemma-3-270m")
+    assert smedit.load_model("./gemma-3-270m").spec["source"] == "path"
+
+
+def test_a_method_for_streams_says_how_it_is_trained_here(tmp_path, caplog):
+    smedit.train_editor(opened(tmp_path), FACTS, "RLEdit", batches=1, n_edits=4, **SMALL)
+    assert "RLEdit looks back on a stream while it is trained; here it is" in caplog.text
 
 
 def test_an_edited_folder_that_is_none_or_damaged(tmp_path, capsys):

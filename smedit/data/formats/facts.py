@@ -11,7 +11,7 @@ from smedit.errors import UserError
 SEPARATOR = "|"
 """Stands between the paraphrases of one cell of a table."""
 
-FIELDS = ("id", "prompt", "target", "subject", "paraphrases", "competing", "locality")
+FIELDS = ("id", "prompt", "target", "subject", "paraphrases", "competing", "locality", "space")
 CELLS = ("locality_prompt", "locality_answer")
 
 
@@ -25,7 +25,8 @@ def fact_request(row: Mapping[str, Any], where: str) -> EditRequest:
         ``prompt`` and ``target``. If there are such: ``subject``; ``paraphrases``, a list (in a
         table, one cell with | between them); ``competing``, the answer that stands against the
         target; ``locality``, a list of objects with ``prompt`` and ``answer`` (in a table,
-        ``locality_prompt`` and ``locality_answer``).
+        ``locality_prompt`` and ``locality_answer``); ``space``, false (in a table, ``no``) where
+        nothing stands between a prompt and its answer, as in Chinese.
     where : str
         File and row, for messages.
 
@@ -42,22 +43,25 @@ def fact_request(row: Mapping[str, Any], where: str) -> EditRequest:
     given = {key: value for key, value in row.items() if value not in (None, "")}
     prompt, target = (text_of(given, field, where) for field in ("prompt", "target"))
     competing = text_of(given, "competing", where) if "competing" in given else None
+    if competing == target:
+        raise UserError(f"{where}, field competing: the same as the target; leave it out")
+    between = "" if _without_space(given, where) else " "
     paraphrases = given.get("paraphrases", ())
     if isinstance(paraphrases, str):
         paraphrases = [part for part in paraphrases.split(SEPARATOR) if part.strip()]
     return EditRequest(
         subject=text_of(given, "subject", where) if "subject" in given else prompt,
-        edit=Prompt(prompt, target, competing),
+        edit=Prompt(prompt, target, competing, between),
         paraphrases=tuple(
-            Prompt(text_of({name: text}, name, where), target, competing)
+            Prompt(text_of({name: text}, name, where), target, competing, between)
             for name, text in _numbered(paraphrases, "paraphrases", where)
         ),
-        locality=tuple(_locality(given, where)),
+        locality=tuple(_locality(given, where, between)),
         true_answer=competing,
     )
 
 
-def _locality(row: Mapping[str, Any], where: str) -> list[Prompt]:
+def _locality(row: Mapping[str, Any], where: str, between: str) -> list[Prompt]:
     entries = _numbered(row.get("locality", ()), "locality", where)
     if any(field in row for field in CELLS):
         cells = {"prompt": row.get(CELLS[0]), "answer": row.get(CELLS[1])}
@@ -70,8 +74,16 @@ def _locality(row: Mapping[str, Any], where: str) -> list[Prompt]:
                 "and answer; correct it"
             )
         text, answer = (text_of(entry, key, where, f"{name}.") for key in ("prompt", "answer"))
-        prompts.append(Prompt(text, answer))
+        prompts.append(Prompt(text, answer, between=between))
     return prompts
+
+
+def _without_space(row: Mapping[str, Any], where: str) -> bool:
+    said = row.get("space", True)
+    known = {True: False, False: True, "yes": False, "no": True}
+    if not isinstance(said, bool | str) or said not in known:
+        raise UserError(f"{where}, field space: {said!r}; write false (in a table, no), or omit it")
+    return known[said]
 
 
 def _numbered(values: Any, field: str, where: str) -> list[tuple[str, Any]]:
