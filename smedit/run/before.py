@@ -12,7 +12,7 @@ from smedit.store.files import refuse, what_changed
 from smedit.store.results import checksum, result_with
 from smedit.store.sources import frozen_checksum
 
-LAYOUT = 3
+LAYOUT = 4
 """How the file is laid out; another layout is another version of the suite's."""
 
 FOR_SETTINGS = ("model", "edit_modules", "precision", "dataset", "seed")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from smedit.data.contradictions import resolve
+from smedit.data.facts import EditRequest
 from smedit.data.readers import load_requests
 from smedit.data.row_counts import row_counts
-from smedit.engine.batches import edit_batch
-from smedit.engine.held_out import PARTS, HarmText, HeldOutText, text_that_fits
+from smedit.engine.batches import prompt_batch
+from smedit.engine.held_out import PARTS, HarmText, text_that_fits
+from smedit.engine.language_model import LanguageModel
 from smedit.engine.scores import Scorer
 from smedit.engine.self_test import way_of
+from smedit.engine.tokenization import TokenizedPrompt
 from smedit.run.before import LAYOUT, describe_rows, made_for
 from smedit.run.opening import open_model, rows_of
 from smedit.store.files import fingerprint
@@ -51,17 +54,17 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         for tally in resolve(split, part, leave_out=False)[1]:
             log.warning("of the %d %s rows in use: %s", len(part), split, tally)
     described = {split: describe_rows(part) for split, part in rows.items()}
-    batch = edit_batch(rows.pop("train"), model.tokenizer, settings["minibatch"])
-    sequences = [
-        s for part in (batch.edit, batch.paraphrase, batch.locality) for s in part.sequences
-    ]
-    scorers = {split: Scorer(part, model.tokenizer) for split, part in rows.items() if part}
-    model.check_tokens(sequences)
+    # Row by row: the last digits depend on what is computed together, and must not on how many rows
+    # a configuration needs.
+    groups = [_sequences(split, row, model) for split, part in rows.items() for row in part]
+    scorers = {
+        split: Scorer(part, model.tokenizer)
+        for split, part in rows.items()
+        if part and split != "train"
+    }
     texts = {part: HarmText(model, part) for part in PARTS}
     whole_text = text_that_fits(model, needed=job["sequential"])
-    others: list[Scorer | HeldOutText] = [*scorers.values(), *([whole_text] if whole_text else [])]
-    for each in others:
-        sequences += each.sequences
+    groups += [text.sequences for text in (*texts.values(), whole_text) if text]
     if model.tokenizer.kept_apart:
         log.warning(
             "in %d texts the tokenizer would make one token of the prompt's end and the answer's "
@@ -69,14 +72,12 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
             model.tokenizer.kept_apart,
         )
     start = time.perf_counter()
-    group = 256
-    for done in range(group, len(sequences) + group, group):
-        model.freeze(sequences[done - group : done])
-        share = min(done / len(sequences), 1)
-        spent = time.perf_counter() - start
+    for done, group in enumerate(groups, start=1):
+        model.freeze(group)
+        share, spent = done / len(groups), time.perf_counter() - start
+        if done % 64 and done < len(groups):
+            continue
         log.info("%.0f %% of the rows, about %.0f s left", 100 * share, spent / share - spent)
-    for text in texts.values():
-        model.freeze(text.sequences)
     model.states.save(states)
     log.info("%d distinct sequences, %.1f MB", len(model.states), states.stat().st_size / 1e6)
     scores, answers = {}, {}
@@ -99,3 +100,11 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
         "perplexity": whole_text.losses({}) if whole_text else [],
     }
     write_result(result, before, job)
+
+
+def _sequences(split: str, row: EditRequest, model: LanguageModel) -> Sequence[TokenizedPrompt]:
+    """What is computed of a row: of one to train on, the prompts that training takes."""
+    if split != "train":
+        return Scorer([row], model.tokenizer).sequences
+    prompts = [row.edit, *row.paraphrases[:1], *row.locality[:1]]
+    return prompt_batch(prompts, model.tokenizer, len(prompts)).sequences

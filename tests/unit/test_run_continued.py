@@ -182,3 +182,14 @@ def test_an_editor_that_is_to_be_kept_is_trained_to_the_end(tmp_path):
     run_job(tmp_path, make_job("MALMEN", asked) | KEEP)
     (tmp_path / "result.json").unlink()
     goes_on(tmp_path, make_job("MALMEN", asked) | KEEP, 0)
+
+
+def test_numbers_do_not_depend_on_what_else_is_frozen(tmp_path):
+    job = make_job("SMEdit", [{"train_batches": 2}])
+    found = []
+    for name, rows in (("few", 8), ("many", 40)):
+        folder = tmp_path / name
+        folder.mkdir()
+        freeze = make_freeze(rows={"train": rows, "tune": 8, "eval": rows})
+        found.append(numbers(run_job(folder, job, freeze=freeze)[1]))
+    assert found[0] == found[1]
