@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import lzma
 import os
 import tarfile
@@ -18,6 +19,8 @@ from typing import Any
 
 from smedit.store.files import fingerprint, refuse, replacing
 from smedit.store.results import checksum, read_result
+
+log = logging.getLogger("smedit")
 
 ARCHIVES = "kept/[0-9][0-9][0-9].tar.xz"
 DATA = "data.json"
@@ -30,7 +33,7 @@ NO_TIME = 0
 def pack(
     results: Path, files_of: Callable[[Mapping[str, Any]], Iterable[Path]] = lambda _: ()
 ) -> tuple[Path | None, int]:
-    """Write an archive of the results that no archive holds as they are.
+    """Write an archive of the results that no archive holds as they are, or with more.
 
     Parameters
     ----------
@@ -50,12 +53,17 @@ def pack(
     UserError
         If a result or an archive is damaged, or the new one cannot be written.
     """
-    known = {name: _content(text) for name, text in _archived(results)}
+    known = dict(_archived(results))
     new: list[Path] = []
     data: dict[str, dict[str, str]] = {}
     for path in sorted((results / "runs").glob("*.json")):
         result = read_result(path)
-        if known.get(path.name) != _content(path.read_bytes()):
+        kept = known.get(path.name)
+        if kept is None or _content(kept) != _content(path.read_bytes()):
+            more = len(json.loads(kept)["asked"]) if kept else 0
+            if len(result["asked"]) < more:
+                log.warning("%s: left out, as an archive has more of this run", path)
+                continue
             new.append(path)
             spec = result.get("dataset_spec")
             data.setdefault(checksum(spec), described(files_of(result)))
