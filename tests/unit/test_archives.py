@@ -56,14 +56,14 @@ def test_the_latest_of_a_result_counts_and_who_asks_may_refuse(tmp_path):
     assert read_result(tmp_path / "runs/a.json") == made(2)
 
 
-def test_what_holds_less_takes_the_place_of_nothing(tmp_path, capsys):
+def test_what_holds_less_takes_the_place_of_nothing(tmp_path, caplog):
     file = tmp_path / "runs/a.json"
     make_result(tmp_path, "a", 1)
     write_result({**made(1), "asked": [1, 2]}, file)
     packed(tmp_path)
     make_result(tmp_path, "a", 3)
     packed(tmp_path)
-    assert "a.json: left out, as an archive has more of this run" in capsys.readouterr().err
+    assert "a.json: left out, as an archive has more of this run" in caplog.text
     assert not (tmp_path / "kept/002.tar.xz").exists()
     write_result({**made(3), "asked": [2, 3]}, file)
     packed(tmp_path)
