@@ -57,6 +57,7 @@ def freeze(job: Mapping[str, Any], states: Path, before: Path) -> None:
     # Row by row: the last digits depend on what is computed together, and must not on how many rows
     # a configuration needs.
     groups = [_sequences(split, row, model) for split, part in rows.items() for row in part]
+    model.check_tokens([sequence for group in groups for sequence in group])
     scorers = {
         split: Scorer(part, model.tokenizer)
         for split, part in rows.items()
