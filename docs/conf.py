@@ -54,15 +54,22 @@ def modules() -> str:
 myst_substitutions = {"modules": modules()}
 
 
+INCLUDED = {"CONTRIBUTING": "contributing", "config/README": "configuration"}
+"""Markdown file outside this folder → the page that includes it."""
+
+
 def files_beside_docs(app: Sphinx, doctree: nodes.document) -> None:
-    """Let a link to a Markdown file outside this folder lead to a copy of the file.
+    """Let a link to a Markdown file outside this folder lead to its page, or to a copy of the file.
 
     MyST does so for files of any other kind, but takes these for missing pages.
     """
     here = Path(app.env.doc2path(app.env.docname)).parent
+    pages = {here.parent / file: page for file, page in INCLUDED.items()}
     for link in list(doctree.findall(addnodes.pending_xref)):
         file = Path(f"{link['reftarget']}.md")
-        if link["refdomain"] == "doc" and file.is_absolute() and file.is_file():
+        if Path(link["reftarget"]) in pages:
+            link["reftarget"] = pages[Path(link["reftarget"])]
+        elif link["refdomain"] == "doc" and file.is_absolute() and file.is_file():
             target = os.path.relpath(file, here)
             link.replace_self(addnodes.download_reference("", "", *link.children, reftarget=target))
 

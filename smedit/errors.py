@@ -42,6 +42,20 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def kind_of(value: Any) -> str:
+    """What people call the kind of a value that a file holds: a list, a number."""
+    for kinds, called in (
+        (bool, "true or false"),
+        (dict, "an object"),
+        (list, "a list"),
+        (str, "a text"),
+        (int | float, "a number"),
+    ):
+        if isinstance(value, kinds):
+            return called
+    return "null" if value is None else type(value).__name__
+
+
 def counted(number: int, thing: str) -> str:
     """A number of things in words: 1 fact, 2 facts."""
     return f"{number} {thing}{'s' * (number != 1)}"

@@ -6,9 +6,10 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib.metadata import version as metadata_version
+from typing import Annotated, Any
 
-from typer import Typer
+from typer import Exit, Option, Typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
@@ -23,7 +24,19 @@ PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
 }
 
-app = Typer(no_args_is_help=True, help="Edit facts in a language model, and measure it.", **PLAIN)
+app = Typer(no_args_is_help=True, invoke_without_command=True, **PLAIN)
+
+
+@app.callback()
+def of_all(
+    version: Annotated[bool, Option("--version", help="say which version this is")] = False,
+) -> None:
+    """Edit facts in a language model, and measure it."""
+    if version:
+        print(metadata_version("smedit"))
+        raise Exit
+
+
 for name, command in people.COMMANDS.items():
     app.command(name, no_args_is_help=name != "show")(command)
 jobs = Typer(no_args_is_help=True, help="What the workflow's rules call.", **PLAIN)

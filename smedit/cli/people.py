@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,11 @@ from smedit.editing.defaults import (
     HARM_AT_MOST,
     METHOD,
     N_EDITS,
+    PRECISION,
     TRAIN_ON,
 )
 from smedit.errors import UserError, counted
+from smedit.methods import load_method
 from smedit.store.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
@@ -47,7 +50,20 @@ Modules = Annotated[
     Option(help="modules to edit, if not the usual ones; {24..29} is a range; may be repeated"),
 ]
 Device = Annotated[str, Option(help="cpu, cuda or auto")]
-Precision = Annotated[str, Option(help="of the weights: float32 or bfloat16")]
+Precision = Annotated[
+    str, Option(help="of the weights, those that are written, too: float32 or bfloat16")
+]
+Set = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="another setting of training (config/README.md), such as lr=1e-4; may be repeated",
+    ),
+]
+OF_OPTIONS = ("dataset", "method", "n_edits", "seed")
+"""Settings that have an option of their own."""
+
 Facts = Annotated[Path, Option(metavar="FILE", help="facts: JSON, JSONL or CSV")]
 Method = Annotated[str, Option(help="smedit list methods")]
 Dataset = Annotated[str, Option(help="what to train on: a name (smedit list datasets) or a file")]
@@ -87,17 +103,22 @@ def edit(
     only_changes: Annotated[
         bool, Option("--only-changes", help="write the changed matrices alone, not a whole model")
     ] = False,
+    settings: Set = None,
     force: Force = False,
     edit_modules: Modules = None,
     device: Device = "auto",
-    precision: Precision = "float32",
+    precision: Precision = PRECISION,
 ) -> None:
     """Edit facts into a model, and write the edited model."""
     given: dict[str, Any] = {"method": method, "batches": batches, "n_edits": n_edits, "seed": seed}
     training = {k: v for k, v in {"dataset": train_on, **given}.items() if v is not None}
-    if editor is not None and (training or keep_editor):
-        what = next(iter(training), "keep_editor").replace("_", "-")
-        raise UserError(f"--editor: an editor that was trained; leave --{what} out")
+    more = _settings(settings)
+    if editor is not None and (training or more or keep_editor):
+        what = next(iter(training), "set" if more else "keep_editor")
+        raise UserError(f"--editor: an editor that was trained; leave --{_option(what)} out")
+    if load_method(method or METHOD).training == "none" and training.keys() - {"method"}:
+        what = _option(next(name for name in training if name != "method"))
+        raise UserError(f"--{what}: {method} needs no training; leave it out")
     _check_out(out, EDITED, force)
     if keep_editor is not None:
         _check_out(keep_editor, EDITOR, force)
@@ -115,7 +136,7 @@ def edit(
         base = _opened(model, edit_modules, device, precision)
         check_apart(out, base)
         check_facts(base.language_model, read.requests)
-        trained = load_editor(editor, base) if editor else train_editor(base, **training)
+        trained = load_editor(editor, base) if editor else train_editor(base, **training, **more)
         if trained.trained_on:
             log.info("%s, trained on %s", trained.settings["method"], trained.trained_on)
         edited = trained.edit(base, read.requests, step_size, harm_at_most, read.ids)
@@ -134,25 +155,29 @@ def train(
     batches: Batches = BATCHES,
     n_edits: BatchSize = N_EDITS,
     seed: Annotated[int, Option(min=0, help="of training")] = 0,
+    settings: Set = None,
     force: Force = False,
     edit_modules: Modules = None,
     device: Device = "auto",
-    precision: Precision = "float32",
+    precision: Precision = PRECISION,
 ) -> None:
     """Train an editor, and keep it."""
     _check_out(out, EDITOR, force)
+    more = _settings(settings)
     with _measured(device):
         from smedit.editing.editors import train_editor
 
         base = _opened(model, edit_modules, device, precision)
-        train_editor(base, dataset, method, batches, n_edits, seed).save(out)
+        train_editor(base, dataset, method, batches, n_edits, seed, **more).save(out)
         print(f"{out}  (use it: smedit edit --model {model} --editor {out} --facts FILE --out …)")
 
 
 def score(
     facts: Facts,
     edited: Annotated[Path | None, Option(metavar="FOLDER", help="what smedit edit wrote")] = None,
-    model: Annotated[str | None, Option(help="or a model as it is")] = None,
+    model: Annotated[
+        str | None, Option(help="or a model as it is; with --edited: where its base is now")
+    ] = None,
     generate: Annotated[
         int, Option(min=0, help="of so many facts, what the model says by itself")
     ] = 0,
@@ -160,7 +185,9 @@ def score(
         Path | None, Option(metavar="FILE.csv", help="write the row of every fact there")
     ] = None,
     device: Device = "auto",
-    precision: Precision = "float32",
+    precision: Annotated[
+        str | None, Option(help=f"of the weights of --model; {PRECISION} by default")
+    ] = None,
 ) -> None:
     """Score facts: a table with a row per fact, and the means."""
     if table is not None:
@@ -175,8 +202,7 @@ def score(
         _told(read, facts)
         base, shifts = _either(edited, model, device, precision)
         scores = score_facts(base.language_model, shifts, read.requests, read.ids, generate)
-        print(scores.shown())
-        print(scores)
+        print("\n".join(filter(None, (scores.shown(), scores.said(), str(scores)))))
         if table is not None:
             from smedit.store.files import replacing
 
@@ -188,15 +214,38 @@ def ask(
     edited: Annotated[Path, Option(metavar="FOLDER", help="what smedit edit wrote")],
     text: Annotated[list[str], Argument(help="prompts to continue")],
     tokens: Annotated[int, Option(min=1, help="how many tokens, at most")] = 20,
+    model: Annotated[str | None, Option(help="where its base is now, if it was moved")] = None,
     device: Device = "auto",
 ) -> None:
     """Ask an edited model: what it says, before and after."""
-    base, shifts = _either(edited, None, device, "")
+    from smedit.editing.scoring import before_and_after, on_a_line
+
+    base, shifts = _either(edited, model, device, None)
     for prompt in text:
-        print(prompt)
-        for name, change in (("before", {}), ("after", shifts)):
-            said = " ".join(base.generate(prompt, tokens, change).split())
-            print(f"  {name:<7}{said or '(nothing)'}")
+        said = [on_a_line(base.generate(prompt, tokens, change)) for change in ({}, shifts)]
+        print(before_and_after(prompt, *said))
+
+
+def _settings(given: Sequence[str] | None) -> dict[str, Any]:
+    """What ``--set`` says: name → value."""
+    found: dict[str, Any] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE")
+        if name in (*OF_OPTIONS, *found):
+            why = f"--{_option(name)} says that" if name in OF_OPTIONS else "given twice"
+            raise UserError(f"--set {name}: {why}; leave it out")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value  # a text
+    return found
+
+
+def _option(name: str) -> str:
+    """How a setting is called as an option."""
+    return {"dataset": "train-on"}.get(name, name.replace("_", "-"))
 
 
 def _check_out(out: Path, mark: str, force: bool) -> None:
@@ -218,19 +267,18 @@ def _opened(model: str, edit_modules: list[str] | None, device: str, precision: 
 
 
 def _either(
-    edited: Path | None, model: str | None, device: str, precision: str
+    edited: Path | None, model: str | None, device: str, precision: str | None
 ) -> tuple[BaseModel, Mapping[str, Any]]:
     """A base model and a change of its weights, from an edited model or a model as it is."""
     if edited is None:
         if model is None:
             raise UserError("name --edited, or a --model as it is")
-        return _opened(model, None, device, precision), {}
+        return _opened(model, None, device, precision or PRECISION), {}
     from smedit.editing.edited import load_edited
-    from smedit.editing.models import source_of
 
-    found = load_edited(edited, device)
-    if model is not None and source_of(model) != found.base.spec:
-        raise UserError(f"--model: {edited} was made of {found.base.name}, not of {model}")
+    if precision:
+        raise UserError("--precision: an edited model keeps its own; leave it out")
+    found = load_edited(edited, device, model)
     return found.base, found.shifts
 
 
@@ -264,9 +312,10 @@ def _summary(edited: EditedModel, harm_at_most: float) -> None:
         )
     means = edited.score().means.set_index("score")
     if means["after"]["efficacy"] < LEAST_EFFICACY:
+        more = "train on more (--batches), " if edited.how["trained_on"] else ""
         print(
-            "warning: the edit does little; train on more (--batches), allow more harm "
-            "(--harm-at-most), or name a larger --step-size"
+            f"warning: the edit does little; {more}allow more harm (--harm-at-most), or name a "
+            "larger --step-size"
         )
     kept = means["after"].get("agreement", 100.0)
     if kept < LEAST_AGREEMENT:

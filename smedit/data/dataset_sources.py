@@ -14,7 +14,7 @@ from typing import Any
 from smedit.data.fact_files import read_rows
 from smedit.data.formats import formats
 from smedit.data.worldfacts import SPLIT_PERCENT
-from smedit.errors import UserError
+from smedit.errors import UserError, kind_of
 from smedit.store.files import user_path
 from smedit.store.results import checksum
 
@@ -95,7 +95,7 @@ def _read_json(path: Path) -> Rows:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     if not isinstance(rows, list):
-        raise UserError(f"{path}: {type(rows).__name__} instead of a list of rows; restore it")
+        raise UserError(f"{path}: {kind_of(rows)} instead of a list of rows; restore it")
     return str(path), rows
 
 

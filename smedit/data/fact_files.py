@@ -9,15 +9,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from smedit.data.facts import EditRequest, text_key
 from smedit.data.formats import DatasetFormat, formats
 from smedit.data.row_fields import check_scored_alike
-from smedit.errors import UserError, counted, nearest, shown
+from smedit.errors import UserError, counted, kind_of, nearest, shown
+
+IDS = ("id", "case_id")
+"""Fields by which a file calls its facts."""
+
+DELIMITERS = (",", ";", "\t")
+"""What stands between the cells of a table, as spreadsheets write it: what its first line has most
+of."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +72,18 @@ def read_facts(path: str | Path) -> FactFile:
     for number, row in enumerate(rows, start=1):
         where = f"{path}, fact {number}"
         if not isinstance(row, Mapping):
-            raise UserError(f"{where}: {type(row).__name__} instead of an object; correct it")
+            raise UserError(f"{where}: {kind_of(row)} instead of an object; correct it")
         parts = form.cut(row, where) if form.cut else [row]
         options = {key: values[0] for key, values in form.options.items()}
         found = [form.request(part, where=where, **options) for part in parts]
-        given = (row.get(key) for key in ("id", "case_id"))
+        given = (row.get(key) for key in IDS)
         name = str(next((each for each in given if each not in (None, "")), number))
         for part, request in enumerate(found, start=1):
             label = name if len(found) == 1 else f"{name}.{part}"
             if facts.setdefault(request, label) != label:
                 n_repeated += 1
     check_scored_alike(str(path), list(facts))
-    notes = [*_unused(form, rows), *_contradictions(list(facts))]
+    notes = [*_unused(form, rows), *_contradictions(list(facts)), *_doubled(facts.values())]
     if n_repeated:
         notes.append(f"{counted(n_repeated, 'fact')} left out, the same as earlier ones")
     return FactFile(path, form.name, tuple(facts), tuple(facts.values()), tuple(notes))
@@ -102,6 +111,19 @@ def fact(prompt: str, target: str, **more: Any) -> EditRequest:
     return form.request({"prompt": prompt, "target": target, **more}, where="the fact")
 
 
+def check_are_facts(facts: Sequence[Any]) -> None:
+    """Refuse what is no fact, such as a bare text.
+
+    Raises
+    ------
+    UserError
+        At the first.
+    """
+    other = [each for each in facts if not isinstance(each, EditRequest)]
+    if other:
+        raise UserError(f"{shown(other[0])}: no fact; make one with smedit.fact(prompt, target)")
+
+
 def read_rows(path: Path) -> Sequence[Any]:
     """The rows of a JSON, JSONL or CSV file.
 
@@ -126,7 +148,7 @@ def _json(path: Path, text: str) -> Sequence[Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not complete JSON ({error}); correct it") from error
     if not isinstance(rows, list):
-        raise UserError(f"{path}: {type(rows).__name__} instead of a list of facts; write a list")
+        raise UserError(f"{path}: {kind_of(rows)} instead of a list of facts; write a list")
     return rows
 
 
@@ -141,16 +163,22 @@ def _json_lines(path: Path, text: str) -> Sequence[Any]:
 
 
 def _csv(path: Path, text: str) -> Sequence[Any]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    first_line = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=first_line.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows, begins = [], 1
     try:
-        rows = list(reader)
+        for row in reader:
+            rows.append(row)
+            begins = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}; correct it") from error
+        what = "a quotation mark that is never closed" if "end of data" in str(error) else error
+        raise UserError(f"{path}, fact that begins in line {begins}: {what}; correct it") from error
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise UserError(
                 f"{path}, fact {number}: has {'more' if None in row else 'fewer'} cells than the "
-                "first line has names; put a cell with a comma in quotes"
+                "first line has names; put a cell with such a separator in quotes"
             )
     return rows
 
@@ -168,8 +196,20 @@ def _format_of(path: Path, rows: Sequence[Any]) -> DatasetFormat:
 
 
 def _unused(form: DatasetFormat, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = dict.fromkeys(key for row in rows for key in row if key not in form.fields)
-    return [f"not used: {', '.join(names)}"] if names else []
+    used = {*form.fields, *IDS}
+    names = dict.fromkeys(str(key) for row in rows for key in row if key not in used)
+    if not names:
+        return []
+    close = {name: get_close_matches(name.casefold(), form.fields, n=1) for name in names}
+    listed = (f"{name} (did you mean {near[0]}?)" if near else name for name, near in close.items())
+    return [f"not used: {', '.join(listed)}"]
+
+
+def _doubled(names: Iterable[str]) -> list[str]:
+    often = [name for name, count in Counter(names).items() if count > 1]
+    if not often:
+        return []
+    return [f"{counted(len(often), 'id')} given to several facts; the first: {often[0]}"]
 
 
 def _contradictions(requests: Sequence[EditRequest]) -> list[str]:

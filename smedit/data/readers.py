@@ -24,7 +24,7 @@ from smedit.data.facts import UNSPLIT, EditRequest, Splits, Tally
 from smedit.data.formats import formats
 from smedit.data.row_fields import UnusableRowError, check_scored_alike
 from smedit.data.splits import TRAIN_SHARE, cut_off_tune, disjoint_and_shuffled, split_pool
-from smedit.errors import UserError, shown
+from smedit.errors import UserError, kind_of, shown
 
 LOG = logging.getLogger("smedit")
 
@@ -239,7 +239,7 @@ def _requests(rows: Rows, read_row: RowReader, split: str) -> tuple[list[EditReq
     for number, row in enumerate(items, start=1):
         where = f"{file}, row {number}"
         if not isinstance(row, Mapping):
-            raise UserError(f"{where}: {type(row).__name__} instead of an object; restore the file")
+            raise UserError(f"{where}: {kind_of(row)} instead of an object; restore the file")
         try:
             request = read_row(row, where)
         except UnusableRowError as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smedit.data.facts import EditRequest, text_key
-from smedit.errors import UserError, shown
+from smedit.errors import UserError, kind_of, shown
 
 NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 """NUL, and halves of the pairs by which UTF-16 writes a character."""
@@ -26,7 +26,7 @@ def text_of(row: Mapping[str, Any], field: str, where: str, prefix: str = "") ->
         raise UserError(f"{where}, field {prefix}{field}: missing; add it or remove the row")
     if not isinstance(value, str):
         raise UserError(
-            f"{where}, field {prefix}{field}: {type(value).__name__} instead of text; correct it"
+            f"{where}, field {prefix}{field}: {kind_of(value)} instead of a text; correct it"
         )
     text = stripped(value, f"{where}, field {prefix}{field}")
     if not text:

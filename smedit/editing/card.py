@@ -20,6 +20,12 @@ LICENCES = {
 }
 """Model of the catalogue → its licence, as model cards name it."""
 
+QUANTIZED = {
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "gemma-3-270m": "google/gemma-3-270m",
+}
+"""Model of the catalogue that comes as 4-bit weights → the repository on the hub of the whole."""
+
 
 def licence_of(name: str, spec: Mapping[str, Any]) -> str:
     """The licence of a base model: of the catalogue's, or as the card in its folder names it.
@@ -68,9 +74,12 @@ def model_card(notes: Mapping[str, Any]) -> str:
     licence = licence_of(base["name"], spec)
     source = spec.get("repository") or base["name"]
     head = ["---", "tags: [knowledge-editing, smedit]", "library_name: transformers"]
-    head += [f"base_model: {source}"] if "repository" in spec else []
+    whole = QUANTIZED.get(base["name"], "") if is_of_catalogue(base["name"], spec) else ""
+    of_hub = spec.get("repository") or whole
+    head += [f"base_model: {of_hub}"] if of_hub else []
     head += [f"license: {licence}"] if licence else []
     revision = f" (revision {spec['revision']})" if "revision" in spec else ""
+    revision = f" ({whole}, from 4-bit weights)" if whole else revision
     where = modules[0] + (f" … {modules[-1]}" if len(modules) > 1 else "")
     step = "its own" if how["step_size"] is None else f"{how['step_size']:g}"
     more = [f"and {len(facts) - SHOWN} more, in smedit/edit.json", ""] if len(facts) > SHOWN else []

@@ -8,6 +8,9 @@ TRAIN_ON = "worldfacts-qa"
 BATCHES, N_EDITS = 5, 32
 """How much: the study's size (`config/reference.yaml`)."""
 
+PRECISION = "float32"
+"""Of a model's weights."""
+
 EDITED, EDITOR = "smedit/edit.json", "editor.safetensors"
 """The file by which the folder of an edited model, or of an editor, is known."""
 

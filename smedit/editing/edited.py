@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from smedit.data.fact_files import read_facts
+from smedit.data.fact_files import check_are_facts, read_facts
 from smedit.data.facts import EditRequest, Prompt
 from smedit.editing.card import model_card
 from smedit.editing.defaults import EDITED
-from smedit.editing.models import BaseModel, open_base
+from smedit.editing.models import BaseModel, found, open_base
 from smedit.editing.scoring import FactScores, Harm, score_facts
 from smedit.engine.language_model import Shifts
-from smedit.errors import UserError
+from smedit.errors import UserError, counted
 from smedit.store.files import replacing_folder
 from smedit.store.results import read_result, write_result
 from smedit.store.tensor_files import load_tensors, save_tensors
@@ -54,6 +54,10 @@ class EditedModel:
         self.base, self.shifts = base, dict(shifts)
         self.facts, self.ids, self.how = tuple(facts), tuple(ids), dict(how)
 
+    def __repr__(self) -> str:
+        facts = counted(len(self.facts), "fact")
+        return f"<EditedModel: {facts} by {self.how['method']} in {self.base.name}>"
+
     def generate(self, text: str, max_new_tokens: int = 20) -> str:
         """Continue a text by greedy decoding; what is new of it."""
         return self.base.generate(text, max_new_tokens, self.shifts)
@@ -71,6 +75,7 @@ class EditedModel:
         if isinstance(facts, str | Path):
             read = read_facts(Path(facts))
             return score_facts(self.base.language_model, self.shifts, read.requests, read.ids)
+        check_are_facts(facts)
         ids = [str(number) for number in range(1, len(facts) + 1)]
         return score_facts(self.base.language_model, self.shifts, facts, ids)
 
@@ -140,8 +145,19 @@ class EditedModel:
         (folder / "README.md").write_text(model_card(notes), encoding="utf-8")
 
 
-def load_edited(folder: str | Path, device: str = "auto") -> EditedModel:
+def load_edited(
+    folder: str | Path, device: str = "auto", base: str | Path | None = None
+) -> EditedModel:
     """Open what `EditedModel.save_pretrained` or `EditedModel.save` wrote, with its base.
+
+    Parameters
+    ----------
+    folder
+        What was written.
+    device
+        ``cpu``, ``cuda`` or ``auto``.
+    base
+        The folder in which the base model is now, if it was moved; by default where it was.
 
     Raises
     ------
@@ -152,18 +168,19 @@ def load_edited(folder: str | Path, device: str = "auto") -> EditedModel:
     if not (folder / EDITED).is_file():
         raise UserError(f"{folder}: there is no edited model; make one with smedit edit")
     notes = read_result(folder / EDITED)
-    base, spec = notes["base"], notes["base"]["spec"]
+    noted = notes["base"]
+    name, spec = (noted["name"], noted["spec"]) if base is None else found(str(base))
     if spec["source"] == "path" and not Path(spec["path"]).is_dir():
         raise UserError(
-            f"{folder}: its base model {base['name']} is no longer at {spec['path']}; put it back "
-            "there"
+            f"{folder}: its base model {name} is no longer at {spec['path']}; name the folder "
+            "where it is now: --model, in Python base"
         )
-    model = open_base(base["name"], spec, base["edit_modules"], device, base["precision"])
-    other = [name for name, sha in base["files"].items() if model.files.get(name) != sha]
-    if other:
+    model = open_base(name, spec, noted["edit_modules"], device, noted["precision"])
+    other = [file for file, sha in noted["files"].items() if model.files.get(file) != sha]
+    if other or model.spec.get("seed") != noted["spec"].get("seed"):
         raise UserError(
-            f"{folder}: its base model {base['name']} has another {other[0]} than the one that was "
-            "edited; put that one back, or edit anew"
+            f"{folder}: was made of {noted['name']}; the model {name} has another "
+            f"{other[0] if other else 'seed'} than that had; name the one that was edited"
         )
     tensors, _ = load_tensors(folder / SHIFTS, str(model.language_model.device))
     facts = [_request(row) for row in notes["facts"]]

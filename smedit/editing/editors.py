@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from smedit.data.fact_files import read_facts
+from smedit.data.fact_files import check_are_facts, read_facts
 from smedit.data.facts import EditRequest
 from smedit.data.readers import load_requests
 from smedit.editing.defaults import BATCHES, EDITOR, HARM_AT_MOST, METHOD, N_EDITS, TRAIN_ON
@@ -26,12 +26,12 @@ from smedit.engine.in_context import InContext
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.engine.memory import available_mb
 from smedit.engine.tracing import Trace, trace
-from smedit.errors import UserError, nearest, shown
+from smedit.errors import UserError, counted, nearest, shown
 from smedit.methods import IN_CONTEXT, load_method, rule_checksum
 from smedit.plan.catalogue import catalogue, is_of_catalogue, named
 from smedit.plan.config import check_values
 from smedit.plan.schema import job_schema
-from smedit.plan.settings import Settings, declared
+from smedit.plan.settings import Settings, declared, without_effect
 from smedit.plan.variants import resolve
 from smedit.run.opening import AnyEditor, make_editor
 from smedit.run.training import Training
@@ -114,6 +114,11 @@ class TrainedEditor:
             raise UserError(f"{self.settings['method']} has no step size; leave it out")
         opened = model.language_model
         check_facts(opened, facts)
+        names = tuple(ids or map(str, range(1, len(facts) + 1)))
+        if len(names) != len(facts):
+            raise UserError(
+                f"{len(names)} ids for {counted(len(facts), 'fact')}; give one for each"
+            )
         tried: list[Tried] = []
         chosen: Tried | None = None
         if step_size is None and isinstance(self._editor, Editor):
@@ -133,7 +138,6 @@ class TrainedEditor:
             "trained_step_size": self.trained_step_size,
             "bound_cost": cost.as_json() if (cost := lost_to_the_bound(tried, chosen)) else None,
         }
-        names = tuple(ids) if ids else tuple(str(i) for i in range(1, len(facts) + 1))
         return EditedModel(model, shifts, tuple(facts), names, how)
 
     @property
@@ -261,9 +265,15 @@ def train_editor(
     given |= {"precision": described["precision"], "threads": torch.get_num_threads()}
     if not batches:
         given["training"] = "none"
-    values = asdict(resolve(given, list(opened.edit_modules))[0])
+    schema = job_schema()
+    check_values(settings, {"properties": schema["$defs"]["settings"]["properties"]})
+    resolved, measurement = resolve(given, list(opened.edit_modules))
+    values = asdict(resolved)
     values["edit_modules"] = list(values["edit_modules"])
-    check_values(values, {**job_schema(), "$ref": "#/$defs/settings"})
+    check_values(values, {**schema, "$ref": "#/$defs/settings"})
+    idle = settings.keys() & without_effect(values | asdict(measurement))
+    if idle:
+        raise UserError(f"{min(idle)}: has no effect on {method} here; leave it out")
     rows: Sequence[EditRequest] = ()
     if values["training"] != "none":
         rows = _training_rows(dataset, seed, batches * n_edits)
@@ -342,6 +352,7 @@ def check_facts(model: LanguageModel, facts: Sequence[EditRequest]) -> None:
     """
     if not facts:
         raise UserError("there are no facts to edit; give at least one")
+    check_are_facts(facts)
     scored = [prompt for fact in facts for prompt in (*fact.paraphrases, *fact.locality)]
     for prompts in filter(None, (scored, [fact.edit for fact in facts])):
         batch = prompt_batch(prompts, model.tokenizer, len(prompts))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from smedit.editing.defaults import PRECISION
 from smedit.engine.generation import continued
 from smedit.engine.language_model import LanguageModel, Shifts
 from smedit.errors import UserError, nearest, shown
@@ -76,7 +77,7 @@ def load_model(
     model: str | Path,
     edit_modules: Sequence[str] | None = None,
     device: str = "auto",
-    precision: str = "float32",
+    precision: str = PRECISION,
 ) -> BaseModel:
     """Open a language model for editing.
 
@@ -101,7 +102,7 @@ def load_model(
     UserError
         If there is no such model, or it cannot be edited.
     """
-    name, spec = _found(str(model))
+    name, spec = found(str(model))
     return open_base(name, spec, edit_modules, device, precision)
 
 
@@ -110,7 +111,7 @@ def open_base(
     spec: Mapping[str, Any],
     edit_modules: Sequence[str] | None = None,
     device: str = "auto",
-    precision: str = "float32",
+    precision: str = PRECISION,
 ) -> BaseModel:
     """As `load_model`, of a model that is described as in ``config/models.yaml``."""
     spec, modules = dict(spec), list(edit_modules or spec.get("edit_modules") or ())
@@ -131,17 +132,12 @@ def open_base(
     return BaseModel(name, spec, files, opened)
 
 
-def source_of(model: str) -> dict[str, Any]:
-    """The source of what a person calls a model, without edit modules."""
-    return {key: value for key, value in _found(model)[1].items() if key != "edit_modules"}
-
-
 def _folder(name: str, spec: Mapping[str, Any]) -> str:
     """Where a model is prepared: one of the catalogue where the workflow has it, else apart."""
     return model_folder(name if is_of_catalogue(name, spec) else f"{name}-{checksum(spec)[:8]}")
 
 
-def _found(model: str) -> tuple[str, Mapping[str, Any]]:
+def found(model: str) -> tuple[str, Mapping[str, Any]]:
     """The name and the source of what a person calls a model."""
     known = catalogue("models")
     if model in known:

@@ -57,47 +57,70 @@ class FactScores:
         its tokens), ``generalization`` (paraphrases), ``specificity`` (locality prompts), and
         ``agreement``, how much of what is said there is as before. What a fact has no prompts for
         is empty. Of the facts that were answered by greedy decoding, too: ``says`` and
-        ``generated``, whether that begins with the target. See docs/method.md, scores.
+        ``generated``, whether that begins with the target. See docs/method.md, scores. Of a model
+        as it is, there is only the one score, without ``_before`` and ``agreement``.
     """
 
     table: pd.DataFrame
 
     @property
+    def of_an_edit(self) -> bool:
+        """Whether there is a before and an after."""
+        return "efficacy_before" in self.table
+
+    @property
     def means(self) -> pd.DataFrame:
-        """One row per score: ``before``, ``after`` (percent), and of how many ``facts``."""
+        """One row per score: ``before``, ``after`` (percent), and of how many ``facts``.
+
+        Of a model as it is, ``before`` is empty.
+        """
         rows = []
         for name in (*SCORES, "generated"):
             if name not in self.table:
                 continue
-            after, before = self.table[name], self.table.get(f"{name}_before")
+            after = self.table[name]
             if after.notna().any():
-                mean_before = 100.0 if before is None else before.mean()
-                rows.append((name, mean_before, after.mean(), int(after.notna().sum())))
+                rows.append((name, self._before(name).mean(), after.mean(), after.count()))
         return pd.DataFrame(rows, columns=["score", "before", "after", "facts"])
 
     def shown(self) -> str:
-        """The table as a terminal shows it: before → after."""
+        """The table as a terminal shows it: before → after, or a model as it is."""
         columns: dict[str, pd.Series | list[str]] = {
             "id": self.table["id"],
             "prompt": self.table["prompt"].map(lambda text: _cut(text, 34)),
             "target": self.table["target"].map(lambda text: _cut(text, 14)),
         }
-        for name in SCORES:
-            before = self.table.get(f"{name}_before", pd.Series(100.0, self.table.index))
+        for name in filter(self.table.__contains__, SCORES):
             columns[HEADINGS[name]] = [
-                f"{b:.0f}→{a:.0f}" if a == a else "–"
-                for b, a in zip(before, self.table[name], strict=True)
+                "–" if pd.isna(a) else f"{a:.0f}" if pd.isna(b) else f"{b:.0f}→{a:.0f}"
+                for b, a in zip(self._before(name), self.table[name], strict=True)
             ]
-        if "says" in self.table:
-            columns["says"] = self.table["says"].map(lambda text: _cut(text, 30))
         return pd.DataFrame(columns).to_string(index=False)
+
+    def said(self) -> str:
+        """What the model says by itself, of the facts that it was asked; before and after."""
+        if "says" not in self.table:
+            return ""
+        before = self.table.get("says_before", pd.Series("", self.table.index))
+        rows = zip(self.table["prompt"], before, self.table["says"], strict=True)
+        asked = self.table["generated"].notna()
+        return "\n".join(
+            before_and_after(prompt, *([old] if self.of_an_edit else []), new)
+            for (prompt, old, new), is_asked in zip(rows, asked, strict=True)
+            if is_asked
+        )
 
     def __str__(self) -> str:
         return "\n".join(
-            f"  {row.score:<15}{row.before:6.1f} → {row.after:5.1f} %"
-            f"   ({counted(row.facts, 'fact')})"
+            f"  {row.score:<15}{'' if pd.isna(row.before) else f'{row.before:6.1f} → '}"
+            f"{row.after:5.1f} %   ({counted(row.facts, 'fact')})"
             for row in self.means.itertuples()
         )
+
+    def _before(self, name: str) -> pd.Series:
+        """A score before the edit; empty of a model as it is."""
+        unchanged = 100.0 if self.of_an_edit else float("nan")
+        return self.table.get(f"{name}_before", pd.Series(unchanged, self.table.index))
 
 
 def score_facts(
@@ -138,10 +161,10 @@ def score_facts(
     }
     if generate:
         rest = len(facts) - len(facts[:generate])
-        for end, change in (("_before", {}), ("", shifts)):
+        for end, change in {"_before": {}, "": shifts}.items() if shifts else [("", {})]:
             found = generation.generate(model, change, facts[:generate], model.tokenizer)
             texts = (model.tokenizer.decode(each["tokens"]) for each in found)
-            columns[f"says{end}"] = [" ".join(text.split()) for text in texts] + [""] * rest
+            columns[f"says{end}"] = [*map(on_a_line, texts), *[""] * rest]
             values = [100.0 * each["answered"] for each in found]
             columns[f"generated{end}"] = values + [float("nan")] * rest
     return FactScores(pd.DataFrame(columns))
@@ -151,14 +174,29 @@ def _scored(
     model: LanguageModel, shifts: Shifts, facts: Sequence[EditRequest]
 ) -> dict[str, list[Any]]:
     scorer = Scorer(facts, model.tokenizer)
-    before = by_request(scorer.score_unedited(model)[0])
-    after = by_request(scorer.score(model, shifts))
+    found = {"_before": by_request(scorer.score_unedited(model)[0])}
+    if shifts:
+        found[""] = by_request(scorer.score(model, shifts))
+    else:
+        found = {"": found["_before"]}
     columns = {}
     for name, (metric, scores) in SCORES.items():
-        if name not in AFTER_ONLY:
-            columns[f"{name}_before"] = _percent(before, metric, scores, len(facts))
-        columns[name] = _percent(after, metric, scores, len(facts))
+        for end, entries in found.items():
+            if name not in AFTER_ONLY or (shifts and not end):
+                columns[f"{name}{end}"] = _percent(entries, metric, scores, len(facts))
     return columns
+
+
+def on_a_line(text: str) -> str:
+    """What a model said, on one line, without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
+def before_and_after(prompt: str, *said: str) -> str:
+    """A prompt, and under it what a model says: before an edit and after, or as it is."""
+    names = ("before", "after") if len(said) > 1 else ("says",)
+    lines = (f"  {name:<7}{text or '(nothing)'}" for name, text in zip(names, said, strict=True))
+    return "\n".join((prompt, *lines))
 
 
 def _cut(text: str, width: int) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from smedit.methods import IN_CONTEXT
 
 
 class Measure(NamedTuple):
@@ -121,3 +124,13 @@ def axis_label(name: str) -> str:
     measure = METRICS.get(name) or SCORES.get(name, undeclared)
     arrow = {"higher": " ↑", "lower": " ↓"}.get(measure.better, "")
     return f"{measure.label} ({measure.unit}){arrow}" if measure.unit else measure.label + arrow
+
+
+def note_on(shift_rules: Iterable[str]) -> str:
+    """What has to be said beside the scores of methods, which have these shift rules."""
+    if IN_CONTEXT not in shift_rules:
+        return ""
+    return (
+        "In context changes the prompts, not the model: its scores come from other prompts than "
+        "the others', and its harm is 0 by construction."
+    )

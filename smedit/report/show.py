@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from smedit.errors import UserError
-from smedit.methods import IN_CONTEXT
 from smedit.plan.settings import all_settings
+from smedit.report.metrics import note_on
 
 SCORES = {
     "efficacy": "effic.",
@@ -61,9 +62,8 @@ def show(results: Path, filters: Mapping[str, str | None]) -> str:
         "requests (harm: paragraphs), of two seeds both values, of more the 95 % interval over\n"
         "seeds. Each table begins with the unedited model."
     )
-    if (table["shift_rule"] == IN_CONTEXT).any():
-        legend += "\nIn context changes the prompts, not the model: its harm is 0 by construction."
-    return "\n\n".join([*parts, legend])
+    note = textwrap.fill(note_on(set(table["shift_rule"])), 88)
+    return "\n\n".join([*parts, legend + (f"\n{note}" if note else "")])
 
 
 def places(results: Path, figures: Path) -> str:

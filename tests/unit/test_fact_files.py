@@ -170,25 +170,29 @@ def test_what_is_not_used_and_what_cannot_be_is_said_once(tmp_path):
     rows = [{**BARE, "source": "me"}, {**BARE, "target": "judge", "source": "you", "year": 1}]
     notes = read_facts(written(tmp_path, rows)).notes
     assert notes[0] == "not used: source, year"
+    misspelt = [{**BARE, "paraphrase": "x", "id": 4}, {**BARE, "target": "judge", "id": 4}]
+    notes = read_facts(written(tmp_path, misspelt)).notes
+    assert notes[0] == "not used: paraphrase (did you mean paraphrases?)"
+    assert notes[-1] == "1 id given to several facts; the first: 4"
     assert notes[1] == "1 prompts are given two targets, so one of them fails: tarvik osk is a"
 
 
 BAD = {
     "no facts": ("[]", "facts.json: holds no facts; write one object with prompt and target per"),
-    "no list": ('{"a": 1}', "facts.json: dict instead of a list of facts; write a list"),
+    "no list": ('{"a": 1}', "facts.json: an object instead of a list of facts; write a list"),
     "half a file": ('[{"prompt": ', "facts.json: not complete JSON (Expecting value"),
     "no target": ([{"prompt": "a"}], "facts.json, fact 1, field target: missing; add it or"),
     "no target later": (
         [BARE, {"prompt": "a", "target": ""}],
         "fact 2, field target: missing;",
     ),
-    "a number": ([{"prompt": "a", "target": 7}], "field target: int instead of text; correct it"),
+    "a number": ([{"prompt": "a", "target": 7}], "target: a number instead of a text; correct it"),
     "other fields": ([{"question": "a"}], "fact 1: has 'question'; a fact needs prompt and"),
-    "a text": ([BARE, "b"], "fact 2: str instead of an object; correct it"),
-    "paraphrases": ([{**BARE, "paraphrases": 1}], "field paraphrases: int instead of a list"),
-    "locality": ([{**BARE, "locality": ["x"]}], "field locality[0]: str instead of an object"),
+    "a text": ([BARE, "b"], "fact 2: a text instead of an object; correct it"),
+    "paraphrases": ([{**BARE, "paraphrases": 1}], "field paraphrases: a number instead of a list"),
+    "locality": ([{**BARE, "locality": ["x"]}], "field locality[0]: a text instead of an object"),
     "no list of prompts": ([{**KNOWEDIT, "locality": {"k": 3}}], "field locality.k: holds no pro"),
-    "no text": ([{**KNOWEDIT, "rephrase": 5}], "field rephrase: int instead of a text"),
+    "no text": ([{**KNOWEDIT, "rephrase": 5}], "field rephrase: a number instead of a text"),
     "two kinds of score": (
         [WHOLE, BARE],
         "facts.json: 1 of 2 facts name no competing answer, the others do; name one for each",
@@ -222,8 +226,19 @@ def test_files_that_are_no_facts(tmp_path):
         read_facts(tmp_path / "latin.csv")
     with pytest.raises(UserError, match="fact 1: has more cells than the first line has names"):
         read_facts(written(tmp_path, "prompt,target\na, b,c\n", "facts.csv"))
+    unclosed = 'prompt,target\na,b\n"a,b\nc,d\n'
+    with pytest.raises(UserError, match="begins in line 3: a quotation mark that is never closed"):
+        read_facts(written(tmp_path, unclosed, "facts.csv"))
     with pytest.raises(UserError, match="line 2: not JSON"):
         read_facts(written(tmp_path, '{"prompt": "a", "target": "b"}\n{', "facts.jsonl"))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_is_read_as_spreadsheets_write_it(separator, tmp_path):
+    lines = (["prompt", "target"], ["a, b; c" if separator == "\t" else "a b", "d"])
+    content = "\n".join(separator.join(line) for line in lines)
+    [request] = read_facts(written(tmp_path, content, "facts.csv")).requests
+    assert (request.edit.text, request.edit.answer) == tuple(lines[1])
 
 
 def test_mixed_scripts_and_a_byte_order_mark_are_taken(tmp_path):

@@ -10,22 +10,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
 import smedit
 from conftest import ARCHITECTURES, make_model, make_requests, tiny_tokenizer
 from smedit.cli import main
 from smedit.editing import editors, scoring, step_size
-from smedit.editing.card import licence_of
+from smedit.editing.card import licence_of, model_card
 from smedit.engine.tokenization import tokenize
 from smedit.errors import DivergedError, UserError
 from smedit.methods import rule_checksum
 from smedit.models.architectures import last_mlp_outputs
 from smedit.plan.catalogue import catalogue
 from smedit.store.files import exchange
+from smedit.store.results import read_result
 
-OPENED = [name for name in ARCHITECTURES if name != "qwen2"]
-"""transformers gives a folder of Qwen2 a tokenizer that reads no list of words."""
+LETTERS = [*"w0123456789", "Ġ", "Ġw"]
+"""What the tests' words are made of: transformers gives a folder of Qwen2 a tokenizer that joins
+letters, and reads no list of words."""
 
 FACTS = make_requests(6)
 SMALL = {"rank": 4, "n_blocks": 1, "lr": 1e-3, "meta_lr": 1e-3}
@@ -43,7 +45,9 @@ def save_model(folder, architecture="llama", dtype=torch.float32, seed=0):
         with torch.no_grad():
             next(model.parameters()).add_(1)
     model.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    vocabulary = {letter: number for number, letter in enumerate(LETTERS)}
+    joining = Qwen2Tokenizer(vocab=vocabulary, merges=[("Ġ", "w")])
+    (joining if architecture == "qwen2" else tiny_tokenizer()).save_pretrained(folder)
     return folder
 
 
@@ -67,7 +71,7 @@ def logits_of(model, text="w1 w2 w3"):
         return model(input_ids=ids).logits
 
 
-@pytest.mark.parametrize("architecture", OPENED)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_saved_model_is_the_edited_one_without_this_suite(architecture, tmp_path):
     model = opened(tmp_path, architecture)
     before = logits_of(model.language_model.model)
@@ -81,7 +85,11 @@ def test_a_saved_model_is_the_edited_one_without_this_suite(architecture, tmp_pa
     scores = found.score(FACTS[4:])  # while saving, the edit must not count as its own start
     assert str(found.score()) == str(scores)
     assert plain.config.use_cache
-    assert AutoTokenizer.from_pretrained(tmp_path / "edited")("w1").input_ids == [2]
+    before_it, after_it = (
+        AutoTokenizer.from_pretrained(tmp_path / name)("w1 w20").input_ids
+        for name in (architecture, "edited")
+    )
+    assert before_it == after_it != []
     assert [path.name for path in (tmp_path / "edited").glob("*.safetensors")] == [
         "model.safetensors"
     ]
@@ -178,11 +186,29 @@ def test_the_change_alone_is_small_and_needs_the_base(tmp_path):
         assert torch.equal(again.shifts[name], shift)
     assert again.generate("w1 w2", 4) == found.generate("w1 w2", 4)
     (tmp_path / "llama").rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"edited: its base model .*llama is no longer at .*put it"):
+    with pytest.raises(UserError, match=r"edited: its base model .*llama is no longer at .*name"):
         smedit.load_edited(tmp_path / "edited")
+    moved = smedit.load_edited(tmp_path / "edited", base=tmp_path / "moved")
+    assert moved.generate("w1 w2", 4) == found.generate("w1 w2", 4)
+    assert call("ask", "--edited", "edited", "--model", "moved", "w1 w2") == 0
     save_model(tmp_path / "llama", seed=1)
-    with pytest.raises(UserError, match=r"has another model\.safetensors than the one"):
+    with pytest.raises(
+        UserError, match=r"was made of llama; the model llama has another model\.safetensors than"
+    ):
         smedit.load_edited(tmp_path / "edited")
+
+
+def test_what_is_no_fact_and_ids_that_do_not_fit_are_refused_before_any_work(tmp_path):
+    model = opened(tmp_path)
+    editor = smedit.train_editor(model, method="UltraEdit")
+    with pytest.raises(UserError, match=r"^'w1 w2': no fact; make one with smedit\.fact\("):
+        editor.edit(model, ["w1 w2"])
+    with pytest.raises(UserError, match="1 ids for 6 facts; give one for each"):
+        editor.edit(model, FACTS, ids=["a"])
+    found = editor.edit(model, FACTS, step_size=1e-3)
+    assert repr(found) == "<EditedModel: 6 facts by UltraEdit in llama>"
+    with pytest.raises(UserError, match="'w1': no fact"):
+        found.score(["w1"])
 
 
 def test_what_a_card_says_was_measured(tmp_path):
@@ -194,6 +220,17 @@ def test_what_a_card_says_was_measured(tmp_path):
     means = found.score().means.set_index("score")
     assert f"| efficacy | {means.before.efficacy:.1f} | {means.after.efficacy:.1f} | 2 |" in card
     assert f"| {FACTS[4].edit.text} | {FACTS[4].edit.answer} |" in card
+
+
+def test_the_card_of_a_catalogue_s_model_names_the_repository_that_it_comes_from(tmp_path):
+    found = edited(opened(tmp_path))
+    found.save(tmp_path / "edited")
+    notes = read_result(tmp_path / "edited/smedit/edit.json")
+    assert "base_model:" not in model_card(notes)
+    spec = {k: v for k, v in catalogue("models")["smollm2-135m"].items() if k != "edit_modules"}
+    card = model_card({**notes, "base": {**notes["base"], "name": "smollm2-135m", "spec": spec}})
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct\nlicense: apache-2.0\n---" in card
+    assert "(HuggingFaceTB/SmolLM2-135M-Instruct, from 4-bit weights)" in card
 
 
 @pytest.mark.parametrize(
@@ -295,6 +332,17 @@ def test_what_the_bound_cost_is_told(monkeypatch):
     assert step_size.lost_to_the_bound(tried, chosen) is None
 
 
+def test_doing_nothing_is_not_the_best_choice(monkeypatch):
+    def scores(size):
+        edits = size > 1e-4
+        return {"efficacy": 40.0 * edits, "generalization": 5.0, "agreement": 100 - 75 * edits}
+
+    monkeypatch.setattr(step_size, "Scored", lambda *_: Known(scores))
+    monkeypatch.setattr(step_size, "Harm", lambda *_: Known(lambda _: 0.0))
+    chosen, _ = step_size.choose_step_size(None, [], lambda size: size or 2e-6)
+    assert chosen.step_size > 1e-4
+
+
 def test_where_the_largest_step_size_does_no_harm_larger_ones_are_tried(monkeypatch):
     chosen, tried = choose(monkeypatch, lambda s: s * 100, lambda s: s)
     assert max(t.step_size or 0 for t in tried) > 0.5 > chosen.step_size > 0.3
@@ -319,7 +367,7 @@ def test_step_sizes_that_fail_are_passed_over(monkeypatch):
             raise DivergedError("non-finite")
         return 0.0
 
-    chosen, tried = choose(monkeypatch, lambda s: s, harm)
+    chosen, tried = choose(monkeypatch, lambda s: s * 1e6, harm)
     assert chosen.step_size == 1e-5
     assert any(t.harm == math.inf for t in tried)
     with pytest.raises(DivergedError, match="no step size gives finite numbers"):
@@ -388,7 +436,7 @@ BAD_TRAINING = {
     "no weights": ({"method": "In context"}, "In context changes no weights, so there is nothing"),
     "method": ({"method": "SMEdt"}, "unknown method 'SMEdt'; did you mean 'SMEdit'?"),
     "setting": ({"meta_Lr": 1}, "unknown setting 'meta_Lr'; did you mean 'meta_lr'?"),
-    "value": ({"meta_lr": -1}, "meta_lr: -1.0 is less than or equal to the minimum of 0"),
+    "value": ({"meta_lr": -1}, "meta_lr: -1 is less than or equal to the minimum of 0"),
     "rows": ({"batches": 5}, "own requests: 20 rows are needed, there are 6; use fewer or smaller"),
     "dataset": ({"dataset": "world"}, "there is no dataset and no file 'world'; known: counter"),
 }
@@ -448,7 +496,16 @@ def test_from_facts_to_answers(facts, tmp_path, capsys):
     header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert header.startswith("id,prompt,target,efficacy_before,efficacy,") and len(rows) == 8
     assert header.endswith("says_before,generated_before,says,generated")
+    assert call(*score, "--edited", "edited", "--precision", "float32") == 2
+    assert "--precision: an edited model keeps its own; leave it out" in capsys.readouterr().err
     assert call(*score, "--model", model) == 0
+    output = capsys.readouterr().out
+    assert "→" not in output and "agree" not in output  # as it is, there is no before
+    assert output.count("  says   ") == 2
+    header, *_ = (tmp_path / "scores.csv").read_text().splitlines()
+    assert header == (
+        "id,prompt,target,efficacy,exact_match,generalization,specificity,says,generated"
+    )
 
 
 REFUSED = {
@@ -466,6 +523,15 @@ REFUSED = {
     "a number": (["--step-size", "0"], "--step-size: use a number above 0"),
     "one folder": (["--keep-editor", "edited"], "--keep-editor: the folder of --out; name another"),
     "both": (["--editor", "x"], "--editor: an editor that was trained; leave --method out"),
+    "nothing to train": (
+        ["--batches", "3"],
+        "--batches: UltraEdit needs no training; leave",
+    ),
+    "no value": (["--set", "lr"], "--set lr: write KEY=VALUE"),
+    "another option": (["--set", "seed=1"], "--set seed: --seed says that; leave it out"),
+    "no setting": (["--set", "lrr=1"], "unknown setting 'lrr'; did you mean 'lr'?"),
+    "an idle one": (["--set", "rank=4"], "rank: has no effect on UltraEdit here; leave it out"),
+    "a bad value": (["--set", "lr=high"], "lr: 'high' is not of type 'number'"),
     "no step size": (["--step-size", "1", "--method", "FT-L"], "FT-L has no step size; leave it"),
     "the base": (["--out", "mine/edited"], "there is the model that is edited; name another"),
     "another folder": (
@@ -540,7 +606,15 @@ def test_an_edit_that_does_little_is_told(facts, capsys, tmp_path):
     model = save_model(tmp_path / "mine")
     edit = ("edit", "--model", model, "--facts", facts, "--method", "UltraEdit", "--out", "edited")
     assert call(*edit, "--step-size", 1e-9) == 0
-    assert "warning: the edit does little; train on more (--batches)" in capsys.readouterr().out
+    assert "warning: the edit does little; allow more harm (--harm-at" in capsys.readouterr().out
+
+
+def test_settings_of_training_may_be_named(facts, tmp_path):
+    train = ("train", "--model", save_model(tmp_path / "mine"), "--dataset", facts)
+    small = ("--batches", 1, "--n-edits", 4, "--set", "rank=4", "--set", "lr=1e-4")
+    assert call(*train, *small, "--out", "editor") == 0
+    settings = smedit.load_editor("editor", smedit.load_model("mine")).settings
+    assert (settings["rank"], settings["lr"]) == (4, 1e-4)
 
 
 def test_a_table_that_cannot_be_written_is_told_first(facts, capsys, tmp_path):
@@ -552,7 +626,7 @@ def test_a_table_that_cannot_be_written_is_told_first(facts, capsys, tmp_path):
 def test_the_values_of_the_study_are_those_of_its_own_model(tmp_path, monkeypatch):
     monkeypatch.setattr(editors, "studied", lambda *_: {"lr": 0.125})
     mine = smedit.load_model(save_model(tmp_path / "gemma-3-270m"))
-    settings = {"batches": 0, "rank": 4, "n_blocks": 1}
+    settings = {"batches": 0}
     assert smedit.train_editor(mine, FACTS, **settings).settings["lr"] == editors.LR
     with monkeypatch.context() as patch:
         patch.setattr(editors, "is_of_catalogue", lambda *_: True)

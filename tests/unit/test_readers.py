@@ -155,7 +155,7 @@ def test_a_missing_or_empty_field_is_named(kind, field):
         (lambda row: row["requested_rewrite"]["target_true"].update(str=""), "true.str: empty"),
         (lambda row: row.update(paraphrase_prompts=[]), "paraphrase_prompts: needs a list"),
         (lambda row: row.pop("neighborhood_prompts"), "neighborhood_prompts: needs a list"),
-        (lambda row: row["neighborhood_prompts"].append(4), r"neighborhood_prompts\[2\]: int"),
+        (lambda row: row["neighborhood_prompts"].append(4), r"neighborhood_prompts\[2\]: a number"),
     ],
 )
 def test_a_broken_nested_row_is_named(change, message):

@@ -6,7 +6,7 @@ from typing import Any
 from smedit.data.facts import EditRequest, Prompt
 from smedit.data.formats import dataset_format
 from smedit.data.row_fields import text_of
-from smedit.errors import UserError
+from smedit.errors import UserError, kind_of
 
 SEPARATOR = "|"
 """Stands between the paraphrases of one cell of a table."""
@@ -70,7 +70,7 @@ def _locality(row: Mapping[str, Any], where: str, between: str) -> list[Prompt]:
     for name, entry in entries:
         if not isinstance(entry, Mapping):
             raise UserError(
-                f"{where}, field {name}: {type(entry).__name__} instead of an object with prompt "
+                f"{where}, field {name}: {kind_of(entry)} instead of an object with prompt "
                 "and answer; correct it"
             )
         text, answer = (text_of(entry, key, where, f"{name}.") for key in ("prompt", "answer"))
@@ -89,5 +89,5 @@ def _without_space(row: Mapping[str, Any], where: str) -> bool:
 def _numbered(values: Any, field: str, where: str) -> list[tuple[str, Any]]:
     """The entries of a list, each with its name in messages."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise UserError(f"{where}, field {field}: {type(values).__name__} instead of a list")
+        raise UserError(f"{where}, field {field}: {kind_of(values)} instead of a list")
     return [(f"{field}[{number}]", value) for number, value in enumerate(values)]

@@ -6,7 +6,7 @@ from typing import Any
 from smedit.data.facts import EditRequest, Prompt
 from smedit.data.formats import dataset_format
 from smedit.data.row_fields import text_of
-from smedit.errors import UserError
+from smedit.errors import UserError, kind_of
 
 FIELDS = (
     *("prompt", "target_new", "subject", "ground_truth", "rephrase_prompt", "rephrase"),
@@ -40,7 +40,7 @@ def knowedit_request(row: Mapping[str, Any], where: str) -> EditRequest:
     true = _first(row.get("ground_truth"))
     others = row.get("rephrase") or row.get("rephrase_prompt") or []
     if not isinstance(others, str | list):
-        raise UserError(f"{where}, field rephrase: {type(others).__name__} instead of a text")
+        raise UserError(f"{where}, field rephrase: {kind_of(others)} instead of a text")
     return EditRequest(
         subject=text_of(row, "subject", where) if row.get("subject") else prompt,
         edit=Prompt(prompt, target),
@@ -69,7 +69,7 @@ def _locality(row: Mapping[str, Any], where: str) -> Iterator[tuple[Any, Any]]:
         yield row["locality_prompt"], row.get("locality_ground_truth")
     kinds = row.get("locality") or {}
     if not isinstance(kinds, Mapping):
-        raise UserError(f"{where}, field locality: {type(kinds).__name__} instead of an object")
+        raise UserError(f"{where}, field locality: {kind_of(kinds)} instead of an object")
     for kind, entries in kinds.items():
         if isinstance(entries, Mapping):  # lists side by side
             texts, answers = entries.get("prompt"), entries.get("ground_truth")

@@ -7,7 +7,7 @@ from smedit.data.facts import EditRequest, Prompt
 from smedit.data.formats import dataset_format
 from smedit.data.row_fields import UnusableRowError, check_subject, stripped, text_of
 from smedit.data.worldfacts import zsre_rows
-from smedit.errors import UserError
+from smedit.errors import UserError, kind_of
 
 ZSRE_TARGETS = ("alt", "answers", "ans")
 ZSRE_FILES = {"train": "zsre_mend_train.json", "eval": "zsre_mend_eval.json"}
@@ -71,7 +71,5 @@ def _first(row: Mapping[str, Any], field: str, where: str) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if not isinstance(value, str):
-        raise UserError(
-            f"{where}, field {field}: {type(value).__name__} instead of text; correct it"
-        )
+        raise UserError(f"{where}, field {field}: {kind_of(value)} instead of a text; correct it")
     return stripped(value, f"{where}, field {field}")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from smedit.report.figures import SUFFIXES, Drawn, Row, figures
 from smedit.report.figures.style import refusal, save, theme
+from smedit.report.metrics import note_on
 
 log = logging.getLogger("smedit")
 
@@ -39,7 +40,7 @@ def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> 
                 for key, table in tables.items()
                 if "experiment" in table
             }
-            why = "true"
+            why, note = "true", note_on({row["shift_rule"] for row in drawing.rows})
             try:
                 made = kind.draw(replace(drawing, tables=mine))
             except CannotDrawError as error:
@@ -52,7 +53,7 @@ def draw(rows: Sequence[Row], tables: Mapping[str, pd.DataFrame], out: Path) -> 
                 {
                     **{"figure": name, "experiment": drawing.experiment, "kind": kind.name},
                     **{"setting": drawing.setting, "question": kind.asks(drawing)},
-                    **{"caption": made.caption, "drawn": why},
+                    **{"caption": f"{made.caption} {note}".strip(), "drawn": why},
                 }
             )
     columns = ["figure", "experiment", "kind", "setting", "question", "caption", "drawn"]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from smedit.plan.settings import all_settings
-from smedit.report.metrics import HEADLINE, METRICS, SCORES
+from smedit.report.metrics import HEADLINE, METRICS, SCORES, note_on
 
 BESTS = dict.fromkeys(HEADLINE, "higher") | {"harm": "lower"}
 """Column → which of its values is marked, per model and dataset."""
@@ -33,12 +33,15 @@ class Grid:
         (line of the CSV, cells); a cell is (text, value to sort by, whether it is marked).
     same
         Column → value, of those columns that have one alone.
+    note
+        What has to be said beside it.
     """
 
     name: str
     columns: list[tuple[str, str]]
     rows: list[tuple[int, list[tuple[str, Any, bool]]]]
     same: dict[str, str]
+    note: str
 
 
 def grid(name: str, table: pd.DataFrame, bests: Mapping[str, str]) -> Grid:
@@ -82,6 +85,7 @@ def grid(name: str, table: pd.DataFrame, bests: Mapping[str, str]) -> Grid:
         [(_heading(c), c if c in words else "") for c in columns],
         rows,
         {_heading(c): text for c, text in same.items()},
+        note_on(set(table["shift_rule"])) if "shift_rule" in table else "",
     )
 
 
