@@ -195,11 +195,11 @@ def choices(search: str) -> str:
     return _table(lines)
 
 
-def beyond() -> str:
-    """What lies beyond the edge of the search, beside what it chose."""
+def beyond(search: str) -> str:
+    """What lies between a search's values and beyond them, beside what it chose."""
     table = pd.read_csv(RESULTS / "chosen.csv")
-    more = table[table.search == BEYOND]
-    chosen = table[(table.search == SEARCH) & table.chosen]
+    more = table[table.search == f"{search}_beyond"]
+    chosen = table[(table.search == search) & table.chosen]
     lines = [["model", "variant", "values", "", "generalization", "harm"], ["---"] * 6]
     for (model, variant), part in more.groupby(["model", "variant"], sort=False):
         own = chosen[(chosen.model == model) & (chosen.variant == variant)].assign(of="chosen")
@@ -258,8 +258,8 @@ RECIPES = {
 
 NOT_YET = "(not measured yet)"
 
-SEARCH, BEYOND = "search", "search_beyond"
-"""The study's search, in batches, and what lies beyond the edge of it."""
+SEARCH, ONE_BATCH = "search", "search_one_batch"
+"""The study's searches in batches, after five training batches and after one."""
 
 HEAD = "# Written by workflow/scripts/quote_results.py from results/reference/chosen.csv.\n"
 
@@ -271,8 +271,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "fair, one batch": lambda: fair("fair_one_batch"),
     "strengths": strengths,
     "choices": lambda: choices(SEARCH),
-    "choices, one batch": lambda: choices("search_one_batch"),
-    "beyond": beyond,
+    "choices, one batch": lambda: choices(ONE_BATCH),
+    "beyond": lambda: beyond(SEARCH),
+    "beyond, one batch": lambda: beyond(ONE_BATCH),
     "within the budget": at_budget,
     "claims": claims,
 }
