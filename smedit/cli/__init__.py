@@ -17,6 +17,8 @@ from smedit.cli import job, people
 from smedit.errors import INTERRUPTED, UserError, message
 
 INTERRUPTED_STATUS = 130
+AT_ONCE = ("edit", "train")
+"""Commands that write at their end alone."""
 
 PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -54,9 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = get_command(app).main(given, prog_name="smedit", standalone_mode=False, obj=given)
         if status == INTERRUPTED_STATUS:
-            of_workflow = given[:1] == ["job"]  # it has checkpoints
-            text = INTERRUPTED if of_workflow else "interrupted; nothing was written"
-            print(text, file=sys.stderr)
+            known = {
+                "job": INTERRUPTED,
+                **dict.fromkeys(AT_ONCE, "interrupted; nothing was written"),
+            }
+            print(known.get(given[0] if given else "", "interrupted"), file=sys.stderr)
         return status or 0
     except job.Forwarded as done:
         return done.status

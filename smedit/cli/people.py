@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from smedit.editing.defaults import (
     TRAIN_ON,
 )
 from smedit.errors import UserError, counted
-from smedit.methods import load_method
+from smedit.methods import FINE_TUNING, load_method
 from smedit.store.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ Set = Annotated[
         help="another setting of training (config/README.md), such as lr=1e-4; may be repeated",
     ),
 ]
-OF_OPTIONS = ("dataset", "method", "n_edits", "seed")
+OF_OPTIONS = ("dataset", "method", "n_edits", "seed", "precision", "edit_modules", "batches")
 """Settings that have an option of their own."""
 
 Facts = Annotated[Path, Option(metavar="FILE", help="facts: JSON, JSONL or CSV")]
@@ -162,6 +163,8 @@ def train(
     precision: Precision = PRECISION,
 ) -> None:
     """Train an editor, and keep it."""
+    if load_method(method).training == "none":
+        raise UserError(f"{method} needs no training; smedit edit --method {method} edits at once")
     _check_out(out, EDITOR, force)
     more = _settings(settings)
     with _measured(device):
@@ -169,7 +172,11 @@ def train(
 
         base = _opened(model, edit_modules, device, precision)
         train_editor(base, dataset, method, batches, n_edits, seed, **more).save(out)
-        print(f"{out}  (use it: smedit edit --model {model} --editor {out} --facts FILE --out …)")
+        given = [("--edit-modules", each) for each in edit_modules or ()]
+        given += [("--precision", precision)] if precision != PRECISION else []
+        same = "".join(f" {name} {shlex.quote(value)}" for name, value in given)
+        use = f"smedit edit --model {model}{same} --editor {out} --facts FILE --out …"
+        print(f"{out}  (use it: {use})")
 
 
 def score(
@@ -259,8 +266,6 @@ def _check_out(out: Path, mark: str, force: bool) -> None:
 def _opened(model: str, edit_modules: list[str] | None, device: str, precision: str) -> BaseModel:
     from smedit.editing.models import load_model
 
-    if device not in ("cpu", "cuda", "auto"):
-        raise UserError(f"--device: {device!r} is unknown; use cpu, cuda or auto")
     if precision not in ("float32", "bfloat16"):
         raise UserError(f"--precision: {precision!r} is unknown; use float32 or bfloat16")
     return load_model(model, edit_modules, device, precision)
@@ -299,6 +304,7 @@ def _told(read: FactFile, path: Path) -> None:
 
 def _summary(edited: EditedModel, harm_at_most: float) -> None:
     """What was reached, and whether the bound on harm stood in the way."""
+    fine_tunes = edited.how["settings"]["shift_rule"] == FINE_TUNING
     size = edited.how["step_size"]
     size = edited.how["trained_step_size"] if size is None else size
     by = f"{counted(len(edited.facts), 'fact')} by {edited.how['method']}"
@@ -306,17 +312,17 @@ def _summary(edited: EditedModel, harm_at_most: float) -> None:
     print(edited.score())
     print(f"  {'harm':<15}{edited.harm:z14.2f} nats per token, on prose that no choice has seen")
     if edited.harm > harm_at_most:
+        less = "lower bound (--set bound=…)" if fine_tunes else "smaller step size"
         print(
             f"warning: harm is above {harm_at_most:g}: the model has lost other things; use a "
-            "smaller step size"
+            f"{less}"
         )
     means = edited.score().means.set_index("score")
     if means["after"]["efficacy"] < LEAST_EFFICACY:
-        more = "train on more (--batches), " if edited.how["trained_on"] else ""
-        print(
-            f"warning: the edit does little; {more}allow more harm (--harm-at-most), or name a "
-            "larger --step-size"
-        )
+        more = ["train on more batches"] if edited.how["trained_on"] else []
+        more += ["allow more harm (--harm-at-most)"] if edited.how["bound_cost"] else []
+        more += ["try a larger lr or bound (--set)" if fine_tunes else "name a larger --step-size"]
+        print(f"warning: the edit does little; {', or '.join(more)}")
     kept = means["after"].get("agreement", 100.0)
     if kept < LEAST_AGREEMENT:
         print(f"warning: {100 - kept:.0f} % of what is said to locality prompts has changed")

@@ -21,6 +21,9 @@ from smedit.data.formats import DatasetFormat, formats
 from smedit.data.row_fields import check_scored_alike
 from smedit.errors import UserError, counted, kind_of, nearest, shown
 
+MISSPELT = 0.85
+"""How alike a field and a known one are at least (`difflib`) where it is taken for a mistake."""
+
 IDS = ("id", "case_id")
 """Fields by which a file calls its facts."""
 
@@ -80,8 +83,8 @@ def read_facts(path: str | Path) -> FactFile:
         name = str(next((each for each in given if each not in (None, "")), number))
         for part, request in enumerate(found, start=1):
             label = name if len(found) == 1 else f"{name}.{part}"
-            if facts.setdefault(request, label) != label:
-                n_repeated += 1
+            n_repeated += request in facts
+            facts.setdefault(request, label)
     check_scored_alike(str(path), list(facts))
     notes = [*_unused(form, rows), *_contradictions(list(facts)), *_doubled(facts.values())]
     if n_repeated:
@@ -166,8 +169,10 @@ def _csv(path: Path, text: str) -> Sequence[Any]:
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-    rows, begins = [], 1
+    rows: list[Any] = []
+    begins = 1
     try:
+        begins += bool(reader.fieldnames)
         for row in reader:
             rows.append(row)
             begins = reader.line_num + 1
@@ -200,7 +205,8 @@ def _unused(form: DatasetFormat, rows: Sequence[Mapping[str, Any]]) -> list[str]
     names = dict.fromkeys(str(key) for row in rows for key in row if key not in used)
     if not names:
         return []
-    close = {name: get_close_matches(name.casefold(), form.fields, n=1) for name in names}
+    free = [field for field in form.fields if not any(field in row for row in rows)]
+    close = {name: get_close_matches(name.casefold(), free, 1, MISSPELT) for name in names}
     listed = (f"{name} (did you mean {near[0]}?)" if near else name for name, near in close.items())
     return [f"not used: {', '.join(listed)}"]
 

@@ -40,8 +40,8 @@ from smedit.store.tensor_files import load_tensors, save_tensors
 
 log = logging.getLogger("smedit")
 
-OF_THE_MODEL = {"model", "edit_modules", "precision", "threads"}
-"""Settings that an opened model brings."""
+NOT_FREE = {"model", "edit_modules", "precision", "threads", "shift_rule"}
+"""Settings that an opened model or the method brings."""
 
 LR = 1e-3
 """Initial step size where neither the study (`smedit.editing.studied`), nor the method, nor a
@@ -181,7 +181,8 @@ class TrainedEditor:
         if ours["edit_modules"] != theirs["edit_modules"]:
             raise UserError(
                 f"the editor edits {_brief(ours['edit_modules'])} of {ours['name']}, the model "
-                f"{theirs['name']} has {_brief(theirs['edit_modules'])}; use its own editor"
+                f"{theirs['name']} has {_brief(theirs['edit_modules'])}; name the same modules "
+                "(--edit-modules), or use the model's own editor"
             )
         other = [name for name in ours["files"] if ours["files"][name] != theirs["files"].get(name)]
         if other or ours["spec"].get("seed") != theirs["spec"].get("seed"):
@@ -246,7 +247,7 @@ def train_editor(
     """
     opened = model.language_model
     given: dict[str, Any] = {"model": model.name, "dataset": _name_of(dataset), "method": method}
-    free = declared(Settings).keys() - OF_THE_MODEL
+    free = declared(Settings).keys() - NOT_FREE
     unknown = [name for name in settings if name not in free]
     if unknown:
         raise UserError(f"unknown setting {shown(unknown[0])}{nearest(unknown[0], free)}")

@@ -24,6 +24,8 @@ from smedit.run.opening import open_model
 from smedit.store.files import suite_path
 from smedit.store.results import checksum
 
+DEVICES = ("cpu", "cuda", "auto")
+
 HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
 
@@ -114,6 +116,8 @@ def open_base(
     precision: str = PRECISION,
 ) -> BaseModel:
     """As `load_model`, of a model that is described as in ``config/models.yaml``."""
+    if device not in DEVICES:
+        raise UserError(f"device: {device!r} is unknown; use {', '.join(DEVICES[:-1])} or auto")
     spec, modules = dict(spec), list(edit_modules or spec.get("edit_modules") or ())
     spec.pop("edit_modules", None)
     folder = suite_path(_folder(name, spec))

@@ -1,7 +1,8 @@
 """The step size at edit time, chosen for the facts at hand under a bound on harm.
 
-What it is chosen by is the harmonic mean of efficacy, generalization and agreement, of those that
-the facts have prompts for, as the score S of arXiv 2202.05262 is one. A plain mean would favour
+What it is chosen by is the harmonic mean of two: how well the facts are taken up (the mean of
+efficacy and generalization, of those that they have prompts for), and agreement, if they have
+locality prompts. The score S of arXiv 2202.05262 is a harmonic mean, too. A plain one would favour
 doing nothing, which leaves agreement at 100 %.
 """
 
@@ -12,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import harmonic_mean
+from statistics import fmean, harmonic_mean
 from typing import Any
 
 from smedit.data.facts import EditRequest
@@ -33,8 +34,11 @@ the next one. While there is no next one, larger ones are tried first, up to `LA
 
 LARGEST = 1.0
 
+KEPT = "agreement"
+"""The score that an edit can only lower."""
+
 LEAST_SCORE = 1.0
-"""Percent that a score counts at least, so that one that stays at 0 does not hide the others."""
+"""Percent that either of the two counts at least, so that a 0 does not hide the other."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,13 @@ class Tried:
 
     @property
     def objective(self) -> float:
-        """The harmonic mean of the scores; 0 where there are none."""
-        scores = [max(score, LEAST_SCORE) for score in self.scores.values()]
-        return harmonic_mean(scores) if scores else 0.0
+        """How well the facts are taken up, and their neighbours left alone; 0 without scores."""
+        taken = [score for name, score in self.scores.items() if name != KEPT]
+        if not taken:
+            return 0.0
+        if KEPT not in self.scores:
+            return fmean(taken)
+        return harmonic_mean([max(x, LEAST_SCORE) for x in (fmean(taken), self.scores[KEPT])])
 
     def as_json(self) -> dict[str, Any]:
         """The same for a file, where harm without end is null."""

@@ -343,6 +343,24 @@ def test_doing_nothing_is_not_the_best_choice(monkeypatch):
     assert chosen.step_size > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ((50, 0, 10), (10, 5, 35)),
+        ((5.8, 0, 35), (5.8, 5.8, 2.5)),
+        ((100, 0, 100), (100, 6.7, 10)),
+        ((80, 43, 100), (100, 80, 0)),
+        ((45, 5, 25), (0, 5, 100)),
+    ],
+)
+def test_neither_one_paraphrase_nor_doing_nothing_decides(better, worse):
+    first, second = (
+        step_size.Tried(1e-3, dict(zip(scoring.Scored.NAMES, scores, strict=True)), 0.0)
+        for scores in (better, worse)
+    )
+    assert first.objective > second.objective
+
+
 def test_where_the_largest_step_size_does_no_harm_larger_ones_are_tried(monkeypatch):
     chosen, tried = choose(monkeypatch, lambda s: s * 100, lambda s: s)
     assert max(t.step_size or 0 for t in tried) > 0.5 > chosen.step_size > 0.3
@@ -518,7 +536,7 @@ REFUSED = {
         ["--model", "a/b@main"],
         "model 'a/b@main': there is no such folder, and a",
     ),
-    "a device": (["--device", "gpu"], "--device: 'gpu' is unknown; use cpu, cuda or auto"),
+    "a device": (["--device", "gpu"], "device: 'gpu' is unknown; use cpu, cuda or auto"),
     "a precision": (["--precision", "int8"], "--precision: 'int8' is unknown; use float32 or bfl"),
     "a number": (["--step-size", "0"], "--step-size: use a number above 0"),
     "one folder": (["--keep-editor", "edited"], "--keep-editor: the folder of --out; name another"),
@@ -529,6 +547,7 @@ REFUSED = {
     ),
     "no value": (["--set", "lr"], "--set lr: write KEY=VALUE"),
     "another option": (["--set", "seed=1"], "--set seed: --seed says that; leave it out"),
+    "the rule": (["--set", "shift_rule=x"], "unknown setting 'shift_rule'"),
     "no setting": (["--set", "lrr=1"], "unknown setting 'lrr'; did you mean 'lr'?"),
     "an idle one": (["--set", "rank=4"], "rank: has no effect on UltraEdit here; leave it out"),
     "a bad value": (["--set", "lr=high"], "lr: 'high' is not of type 'number'"),
@@ -606,11 +625,12 @@ def test_an_edit_that_does_little_is_told(facts, capsys, tmp_path):
     model = save_model(tmp_path / "mine")
     edit = ("edit", "--model", model, "--facts", facts, "--method", "UltraEdit", "--out", "edited")
     assert call(*edit, "--step-size", 1e-9) == 0
-    assert "warning: the edit does little; allow more harm (--harm-at" in capsys.readouterr().out
+    assert "warning: the edit does little; name a larger --step-size" in capsys.readouterr().out
 
 
 def test_settings_of_training_may_be_named(facts, tmp_path):
     train = ("train", "--model", save_model(tmp_path / "mine"), "--dataset", facts)
+    assert call(*train, "--method", "UltraEdit", "--out", "none") == 2
     small = ("--batches", 1, "--n-edits", 4, "--set", "rank=4", "--set", "lr=1e-4")
     assert call(*train, *small, "--out", "editor") == 0
     settings = smedit.load_editor("editor", smedit.load_model("mine")).settings
@@ -649,6 +669,8 @@ def test_an_edited_folder_that_is_none_or_damaged(tmp_path, capsys):
     assert call("ask", "--edited", "none", "w1") == 2
     assert "none: there is no edited model; make one with smedit edit" in capsys.readouterr().err
     edited(opened(tmp_path), step_size=0.05).save("edited")
+    assert call("ask", "--edited", "edited", "--device", "gpu", "w1") == 2
+    assert "device: 'gpu' is unknown; use cpu, cuda or auto" in capsys.readouterr().err
     path = tmp_path / "edited/smedit/shifts.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     assert call("ask", "--edited", "edited", "w1") == 2
