@@ -123,8 +123,9 @@ def edit(
     _check_out(out, EDITED, force)
     if keep_editor is not None:
         _check_out(keep_editor, EDITOR, force)
-        if keep_editor.absolute() == out.absolute():
-            raise UserError("--keep-editor: the folder of --out; name another")
+    for name, folder in (("--keep-editor", keep_editor), ("--editor", editor)):
+        if folder is not None and _one_in_the_other(folder.resolve(), out.resolve()):
+            raise UserError(f"{name}: the folder of --out, or one in the other; name one apart")
     if step_size is not None and step_size <= 0:
         raise UserError("--step-size: use a number above 0")
     with _measured(device):
@@ -253,6 +254,10 @@ def _settings(given: Sequence[str] | None) -> dict[str, Any]:
 def _option(name: str) -> str:
     """How a setting is called as an option."""
     return {"dataset": "train-on"}.get(name, name.replace("_", "-"))
+
+
+def _one_in_the_other(first: Path, second: Path) -> bool:
+    return first == second or first in second.parents or second in first.parents
 
 
 def _check_out(out: Path, mark: str, force: bool) -> None:

@@ -539,7 +539,14 @@ REFUSED = {
     "a device": (["--device", "gpu"], "device: 'gpu' is unknown; use cpu, cuda or auto"),
     "a precision": (["--precision", "int8"], "--precision: 'int8' is unknown; use float32 or bfl"),
     "a number": (["--step-size", "0"], "--step-size: use a number above 0"),
-    "one folder": (["--keep-editor", "edited"], "--keep-editor: the folder of --out; name another"),
+    "one folder": (
+        ["--keep-editor", "edited"],
+        "--keep-editor: the folder of --out, or one",
+    ),
+    "one in the other": (
+        ["--keep-editor", "edited/e"],
+        "--keep-editor: the folder of --out, or one",
+    ),
     "both": (["--editor", "x"], "--editor: an editor that was trained; leave --method out"),
     "nothing to train": (
         ["--batches", "3"],
