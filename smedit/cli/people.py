@@ -27,8 +27,8 @@ from smedit.editing.defaults import (
     TRAIN_ON,
 )
 from smedit.errors import UserError, counted
-from smedit.methods import FINE_TUNING, load_method
-from smedit.store.files import check_replaceable, check_writable
+from smedit.methods import FINE_TUNING, IN_CONTEXT, load_method
+from smedit.store.files import check_replaceable, check_writable, overlap
 
 if TYPE_CHECKING:
     from smedit.data.fact_files import FactFile
@@ -124,7 +124,7 @@ def edit(
     if keep_editor is not None:
         _check_out(keep_editor, EDITOR, force)
     for name, folder in (("--keep-editor", keep_editor), ("--editor", editor)):
-        if folder is not None and _one_in_the_other(folder.resolve(), out.resolve()):
+        if folder is not None and overlap(folder, out):
             raise UserError(f"{name}: the folder of --out, or one in the other; name one apart")
     if step_size is not None and step_size <= 0:
         raise UserError("--step-size: use a number above 0")
@@ -164,7 +164,8 @@ def train(
     precision: Precision = PRECISION,
 ) -> None:
     """Train an editor, and keep it."""
-    if load_method(method).training == "none":
+    known = load_method(method)
+    if known.training == "none" and known.shift_rule != IN_CONTEXT:  # that one cannot edit either
         raise UserError(f"{method} needs no training; smedit edit --method {method} edits at once")
     _check_out(out, EDITOR, force)
     more = _settings(settings)
@@ -254,10 +255,6 @@ def _settings(given: Sequence[str] | None) -> dict[str, Any]:
 def _option(name: str) -> str:
     """How a setting is called as an option."""
     return {"dataset": "train-on"}.get(name, name.replace("_", "-"))
-
-
-def _one_in_the_other(first: Path, second: Path) -> bool:
-    return first == second or first in second.parents or second in first.parents
 
 
 def _check_out(out: Path, mark: str, force: bool) -> None:

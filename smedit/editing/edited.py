@@ -18,7 +18,7 @@ from smedit.editing.models import BaseModel, found, open_base
 from smedit.editing.scoring import FactScores, Harm, score_facts
 from smedit.engine.language_model import Shifts
 from smedit.errors import UserError, counted
-from smedit.store.files import replacing_folder
+from smedit.store.files import overlap, replacing_folder
 from smedit.store.results import read_result, write_result
 from smedit.store.tensor_files import load_tensors, save_tensors
 
@@ -197,8 +197,7 @@ def check_apart(folder: Path, base: BaseModel) -> None:
     """
     if base.spec["source"] != "path":
         return
-    ours, theirs = folder.resolve(), Path(base.spec["path"])
-    if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+    if overlap(folder, Path(base.spec["path"])):
         raise UserError(f"{folder}: there is the model that is edited; name another folder")
 
 

@@ -174,11 +174,10 @@ def _scored(
     model: LanguageModel, shifts: Shifts, facts: Sequence[EditRequest]
 ) -> dict[str, list[Any]]:
     scorer = Scorer(facts, model.tokenizer)
-    found = {"_before": by_request(scorer.score_unedited(model)[0])}
+    before = by_request(scorer.score_unedited(model)[0])
+    found = {"": before}
     if shifts:
-        found[""] = by_request(scorer.score(model, shifts))
-    else:
-        found = {"": found["_before"]}
+        found = {"_before": before, "": by_request(scorer.score(model, shifts))}
     columns = {}
     for name, (metric, scores) in SCORES.items():
         for end, entries in found.items():

@@ -130,8 +130,8 @@ def choose_step_size(
 
     start = time.perf_counter()
     listed = [tried(None)]
-    left = (len(CANDIDATES) + REFINEMENTS) * (time.perf_counter() - start)
-    log.info("step sizes are tried, %s at once; about %.0f s", counted(len(facts), "fact"), left)
+    rest = (len(CANDIDATES) + REFINEMENTS) * (time.perf_counter() - start)
+    log.info("step sizes are tried, %s at once; about %.0f s", counted(len(facts), "fact"), rest)
     listed += [tried(size) for size in CANDIDATES]
     left = REFINEMENTS
     while left:

@@ -79,6 +79,12 @@ def partial_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def overlap(first: Path, second: Path) -> bool:
+    """Whether two folders are the same, or one lies in the other."""
+    first, second = first.resolve(), second.resolve()
+    return first == second or first in second.parents or second in first.parents
+
+
 def check_replaceable(target: Path, mark: str) -> None:
     """Refuse a folder to write where something else is; one that holds ``mark`` is an older one.
 

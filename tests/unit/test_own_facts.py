@@ -635,9 +635,14 @@ def test_an_edit_that_does_little_is_told(facts, capsys, tmp_path):
     assert "warning: the edit does little; name a larger --step-size" in capsys.readouterr().out
 
 
-def test_settings_of_training_may_be_named(facts, tmp_path):
+def test_settings_of_training_may_be_named(facts, tmp_path, capsys):
     train = ("train", "--model", save_model(tmp_path / "mine"), "--dataset", facts)
-    assert call(*train, "--method", "UltraEdit", "--out", "none") == 2
+    for method, said in (
+        ("UltraEdit", "UltraEdit needs no training; smedit edit --method UltraEdit edits at once"),
+        ("In context", "In context changes no weights, so there is nothing to train"),
+    ):
+        assert call(*train, "--method", method, "--out", "none") == 2
+        assert said in capsys.readouterr().err
     small = ("--batches", 1, "--n-edits", 4, "--set", "rank=4", "--set", "lr=1e-4")
     assert call(*train, *small, "--out", "editor") == 0
     settings = smedit.load_editor("editor", smedit.load_model("mine")).settings
